@@ -1,1 +1,12 @@
-//! (being written)
+//! Decides, and does nothing else: what a run of vared does next is a pure function of its events and the time.
+//!
+//! No I/O, no clock, no runtime, no randomness that is not derived from the run's seed. Actors execute what this crate
+//! decides.
+
+pub mod ids;
+pub mod lanes;
+mod permutation;
+pub mod plan;
+pub mod seed;
+
+pub use permutation::Permutation;
