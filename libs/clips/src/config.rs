@@ -1,0 +1,197 @@
+//! The recipe's `[data]` section.
+
+use serde::{Deserialize, Serialize};
+
+/// What is read and what a model sees of it. Validated: a value of this type is usable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawDataConfig")]
+pub struct DataConfig {
+    /// Where the training clips are: a URL, or a path below the store's root.
+    pub train: String,
+    /// Where the held-out clips are.
+    pub val: String,
+    /// Frames of a clip that the model sees.
+    pub frames: u32,
+    /// Distance between two of them in the source, in frames.
+    pub stride: u32,
+    /// Short side that a frame is scaled to before the crop, pixels: uniform between the two in training, the first
+    /// in validation.
+    pub short_side: [u32; 2],
+    /// Side of the square crop, pixels.
+    pub crop: u32,
+    /// Whether half of the training clips are mirrored. Off where left and right are labels.
+    pub flip: bool,
+    /// Mean of each channel on a scale of 0 to 1; the device subtracts it.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel; the device divides by it.
+    pub std: [f32; 3],
+}
+
+/// As typed, before any check.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDataConfig {
+    train: String,
+    val: String,
+    frames: u32,
+    stride: u32,
+    short_side: [u32; 2],
+    crop: u32,
+    #[serde(default)]
+    flip: bool,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+/// Why a `[data]` section is refused. Each names the field, its value and the bound.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ConfigError {
+    /// A location is missing.
+    #[error("data.{field} is empty: give a URL, or a path below the store's root")]
+    Location {
+        /// Which of the two.
+        field: &'static str,
+    },
+    /// A number lies outside of its range.
+    #[error("data.{field} is {value}, but must be from {low} to {high}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it is.
+        value: f64,
+        /// The least that is allowed.
+        low: f64,
+        /// The most that is allowed.
+        high: f64,
+    },
+    /// The jitter range runs backwards.
+    #[error("data.short_side is [{low}, {high}], but the first must not exceed the second")]
+    Jitter {
+        /// First number.
+        low: u32,
+        /// Second number.
+        high: u32,
+    },
+    /// The crop does not fit into the smallest frame.
+    #[error("data.crop is {crop}, but must be at most data.short_side[0] = {short_side}")]
+    Crop {
+        /// The crop.
+        crop: u32,
+        /// The smallest short side.
+        short_side: u32,
+    },
+}
+
+/// Longest side that a frame may be scaled to, pixels.
+const MAX_SIDE: u32 = 2048;
+
+impl TryFrom<RawDataConfig> for DataConfig {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawDataConfig) -> Result<Self, ConfigError> {
+        for (field, url) in [("train", &raw.train), ("val", &raw.val)] {
+            if url.trim().is_empty() {
+                return Err(ConfigError::Location { field });
+            }
+        }
+        range("frames", raw.frames, 1, 256)?;
+        range("stride", raw.stride, 1, 256)?;
+        let [low, high] = raw.short_side;
+        range("short_side[0]", low, 8, MAX_SIDE)?;
+        range("short_side[1]", high, 8, MAX_SIDE)?;
+        range("crop", raw.crop, 8, MAX_SIDE)?;
+        if low > high {
+            return Err(ConfigError::Jitter { low, high });
+        }
+        if raw.crop > low {
+            return Err(ConfigError::Crop { crop: raw.crop, short_side: low });
+        }
+        for (mean, std) in raw.mean.iter().zip(&raw.std) {
+            real("mean", *mean, 0.0)?;
+            real("std", *std, 1e-3)?;
+        }
+        let RawDataConfig { train, val, frames, stride, short_side, crop, flip, mean, std } = raw;
+        Ok(Self { train, val, frames, stride, short_side, crop, flip, mean, std })
+    }
+}
+
+impl DataConfig {
+    /// Short side that frames are decoded at: the largest that any training view needs, so that a decoded clip serves
+    /// every view of it; for validation the one that is shown.
+    pub fn decoded_short_side(&self, training: bool) -> u32 {
+        if training { self.short_side[1] } else { self.short_side[0] }
+    }
+
+    /// Bytes of one clip in a batch.
+    pub fn clip_bytes(&self) -> usize {
+        self.frames as usize * self.crop as usize * self.crop as usize * 3
+    }
+}
+
+fn range(field: &'static str, value: u32, low: u32, high: u32) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { field, value: value.into(), low: low.into(), high: high.into() })
+}
+
+/// Checks a colour statistic, which is at most 1; NaN fails as well.
+fn real(field: &'static str, value: f32, low: f32) -> Result<(), ConfigError> {
+    if (low..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { field, value: value.into(), low: low.into(), high: 1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMO: &str = r#"
+        train = "data/demo/train"
+        val = "data/demo/val"
+        frames = 8
+        stride = 4
+        short_side = [64, 72]
+        crop = 56
+        flip = false
+        mean = [0.45, 0.45, 0.45]
+        std = [0.225, 0.225, 0.225]
+    "#;
+
+    fn with(from: &str, to: &str) -> String {
+        let text = DEMO.replace(from, to);
+        assert_ne!(text, DEMO, "the test changes nothing");
+        toml::from_str::<DataConfig>(&text).expect_err("must be refused").message().to_owned()
+    }
+
+    #[test]
+    fn the_demo_section_parses() {
+        let config: DataConfig = toml::from_str(DEMO).expect("valid");
+        assert_eq!(config.clip_bytes(), 8 * 56 * 56 * 3);
+        assert_eq!(config.decoded_short_side(true), 72);
+        assert_eq!(config.decoded_short_side(false), 64);
+    }
+
+    #[test]
+    fn each_refusal_names_field_value_and_bound() {
+        assert_eq!(with("frames = 8", "frames = 0"), "data.frames is 0, but must be from 1 to 256");
+        assert_eq!(with("stride = 4", "stride = 999"), "data.stride is 999, but must be from 1 to 256");
+        assert_eq!(with("crop = 56", "crop = 65"), "data.crop is 65, but must be at most data.short_side[0] = 64");
+        assert_eq!(
+            with("[64, 72]", "[80, 72]"),
+            "data.short_side is [80, 72], but the first must not exceed the second"
+        );
+        assert_eq!(
+            with("\"data/demo/val\"", "\" \""),
+            "data.val is empty: give a URL, or a path below the store's root"
+        );
+        assert!(with("0.225, 0.225, 0.225", "0.225, 0.0, 0.225").starts_with("data.std is 0, but must be from 0.001"));
+        assert!(with("0.45, 0.45, 0.45", "nan, 0.45, 0.45").starts_with("data.mean is NaN"));
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        assert!(with("flip = false", "flop = false").contains("unknown field `flop`"));
+    }
+}

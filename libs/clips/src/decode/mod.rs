@@ -1,0 +1,158 @@
+//! From a video file in memory to the wanted frames, scaled, as RGB24.
+//!
+//! A file is read through once without decoding, which gives every frame's timestamp and place; so frame `i` is the
+//! `i`-th in order of presentation, exact for variable frame rates, reordered frames and edit lists, without trusting
+//! the header. Decoding then starts at the last key frame before the first wanted frame and stops after the last;
+//! unwanted frames that no other frame refers to are skipped (the pixels of the others do not change by it).
+//!
+//! Never panics and never trusts a header with memory: dimensions, frame counts and single allocations are bounded.
+
+mod demux;
+mod pass;
+mod scale;
+mod sniff;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use ffmpeg_next::codec;
+
+use crate::VideoError;
+pub use scale::Scaler;
+
+/// A video file whose frames are known but not decoded.
+pub struct Video {
+    packets: Vec<codec::packet::Packet>,
+    parameters: codec::Parameters,
+    order: Order,
+    width: u32,
+    height: u32,
+}
+
+/// How frames are told apart.
+enum Order {
+    /// By the timestamp of each frame, ascending.
+    Stamped(Vec<i64>),
+    /// The container has none (some AVI files): by counting what the decoder delivers.
+    Counted(u32),
+}
+
+/// Some decoded frames of a clip, all of one size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frames {
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Frames that the whole source has.
+    pub source_frames: u32,
+    /// Which of them are here, ascending.
+    indices: Vec<u32>,
+    /// Their pixels, thwc.
+    pixels: Vec<u8>,
+}
+
+/// What a full decode found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Frames that the file lists.
+    pub frames: u32,
+    /// Frames that came out without a decoding error.
+    pub good: u32,
+}
+
+impl Video {
+    /// Reads a file's structure. No frame is decoded, except by the demuxer's own probing.
+    pub fn open(bytes: Bytes) -> Result<Self, VideoError> {
+        sniff::check(&bytes)?;
+        let mut video = demux::open(bytes)?;
+        if let Order::Counted(count) = &mut video.order {
+            *count = 0;
+            video.order = Order::Counted(video.survey()?.frames);
+        }
+        if video.frame_count() == 0 {
+            return Err(VideoError::NoFrames);
+        }
+        Ok(video)
+    }
+
+    /// Frames that the video has.
+    pub fn frame_count(&self) -> u32 {
+        match &self.order {
+            Order::Stamped(stamps) => stamps.len() as u32,
+            Order::Counted(count) => *count,
+        }
+    }
+
+    /// Pixels a row, before scaling.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// Rows, before scaling.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+
+    /// Decodes the wanted frames (in any order, repeats allowed), scaled so that the short side is `short_side`.
+    ///
+    /// A frame that the decoder leaves out is shown as a player would show it: the one before stays.
+    ///
+    /// # Panics
+    /// If a wanted frame is not below [`Video::frame_count`].
+    pub fn decode(&self, wanted: &[u32], short_side: u32, scaler: &mut Scaler) -> Result<Frames, VideoError> {
+        let wanted: BTreeSet<u32> = wanted.iter().copied().collect();
+        assert!(wanted.last().is_none_or(|&last| last < self.frame_count()), "wanted frames exist");
+        let (width, height) = scaled_size(self.width, self.height, short_side);
+        let mut frames = Frames {
+            width,
+            height,
+            source_frames: self.frame_count(),
+            pixels: Vec::with_capacity(wanted.len() * frame_bytes(width, height)),
+            indices: wanted.into_iter().collect(),
+        };
+        match &self.order {
+            Order::Stamped(stamps) => self.decode_stamped(stamps, &mut frames, scaler)?,
+            Order::Counted(_) => self.decode_counted(&mut frames, scaler)?,
+        }
+        Ok(frames)
+    }
+}
+
+impl Frames {
+    /// All frames of a source, given as hwc pictures of one size.
+    #[cfg(test)]
+    pub(crate) fn of_pictures((width, height): (u32, u32), pictures: Vec<Vec<u8>>) -> Self {
+        let source_frames = pictures.len() as u32;
+        Self { width, height, source_frames, indices: (0..source_frames).collect(), pixels: pictures.concat() }
+    }
+
+    /// The pixels (hwc) of source frame `index`, if it is here.
+    pub fn picture(&self, index: u32) -> Option<&[u8]> {
+        let place = self.indices.binary_search(&index).ok()?;
+        let size = frame_bytes(self.width, self.height);
+        Some(&self.pixels[place * size..(place + 1) * size])
+    }
+
+    /// Memory that the pixels take.
+    pub fn len_bytes(&self) -> usize {
+        self.pixels.len()
+    }
+}
+
+/// Bytes of one RGB24 frame.
+pub fn frame_bytes(width: u32, height: u32) -> usize {
+    width as usize * height as usize * 3
+}
+
+/// The size with `short_side` pixels on the shorter side and the same shape, rounded to the nearest pixel.
+pub fn scaled_size(width: u32, height: u32, short_side: u32) -> (u32, u32) {
+    let scale = |long: u32, short: u32| {
+        let exact = (2 * u64::from(long) * u64::from(short_side) + u64::from(short)) / (2 * u64::from(short));
+        u32::try_from(exact).unwrap_or(u32::MAX).max(short_side)
+    };
+    if width >= height { (scale(width, height), short_side) } else { (short_side, scale(height, width)) }
+}
+
+#[cfg(test)]
+mod tests;
