@@ -5,8 +5,10 @@
 
 pub mod ids;
 pub mod lanes;
+pub mod limits;
 mod permutation;
 pub mod plan;
+pub mod recipe;
 pub mod seed;
 
 pub use permutation::Permutation;
