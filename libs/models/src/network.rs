@@ -1,0 +1,93 @@
+//! A network ready to compute: its layers, its parameters and what they cost.
+
+use nn::{FeatureShape, LayerCost, LayerGates, Params, Pass, Policy};
+use tch::Tensor;
+
+use crate::ModelError;
+use crate::config::ClipShape;
+use crate::flops::CostModel;
+
+/// The layers of one family of networks.
+pub(crate) trait Backbone: std::fmt::Debug + Send {
+    /// Logits `[n, k]` of clips `[n, 3, t, h, w]`.
+    fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor;
+
+    /// Cost of each layer for one clip of this shape; dynamic layers in the order in which clips pass them.
+    fn trace(&self, clip: FeatureShape) -> Vec<LayerCost>;
+}
+
+/// How batch norms behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode {
+    /// True: the batch's own statistics, recorded. False: the running ones.
+    pub train: bool,
+}
+
+/// What a forward pass gives.
+#[derive(Debug)]
+pub struct Forward {
+    /// `[n, k]`.
+    pub logits_nk: Tensor,
+    /// Weights of the options of every dynamic layer, in the order of [`CostModel::dynamic_layers`]; empty for a plain
+    /// backbone. They carry gradients where the policy is [`Policy::Soft`].
+    pub gates: Vec<LayerGates>,
+}
+
+impl Forward {
+    /// Over layers and clips, how often all options of an axis had weight 0.
+    pub fn dead_axes(&self) -> usize {
+        self.gates.iter().map(|gates| gates.dead_axes).sum()
+    }
+}
+
+/// A network with its parameters.
+#[derive(Debug)]
+pub struct Network {
+    pub(crate) backbone: Box<dyn Backbone>,
+    pub(crate) params: Params,
+    pub(crate) costs: CostModel,
+}
+
+impl Network {
+    /// Computes logits.
+    ///
+    /// # Shape
+    /// `[n, 3, t, h, w]` to `[n, classes]`; `t`, `h` and `w` may differ from the clip shape the network was made for.
+    ///
+    /// # Panics
+    /// If the input has another shape, or if a [`Policy::Fixed`] plan does not fit (see [`CostModel::check_plan`]).
+    pub fn forward(&self, x_ncthw: &Tensor, mode: Mode, policy: &Policy) -> Forward {
+        let mut pass = Pass::new(mode.train, policy);
+        let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
+        Forward { logits_nk, gates: pass.gates }
+    }
+
+    /// Multiply-adds at the clip shape that the network was made for.
+    pub fn costs(&self) -> &CostModel {
+        &self.costs
+    }
+
+    /// Multiply-adds at another clip shape.
+    ///
+    /// # Errors
+    /// If the shape is out of bounds.
+    pub fn costs_at(&self, clip: ClipShape) -> Result<CostModel, ModelError> {
+        clip.validate()?;
+        Ok(CostModel::new(self.backbone.trace(clip.features())))
+    }
+
+    /// Parameters and buffers, sorted by name, and the batch-norm statistics.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Flat copy of the last training batch's statistics; see [`Params::norm_statistics`].
+    pub fn norm_statistics(&self) -> Tensor {
+        self.params.norm_statistics()
+    }
+
+    /// Moves the running statistics; see [`Params::apply_norm_statistics`].
+    pub fn apply_norm_statistics(&self, statistics: &Tensor, momentum: f64) {
+        self.params.apply_norm_statistics(statistics, momentum);
+    }
+}

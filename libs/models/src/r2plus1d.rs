@@ -1,0 +1,175 @@
+//! R(2+1)D (Tran et al., 2018) in the layout and under the names of torchvision.
+//!
+//! A 3-D convolution is cut in two: `1×3×3` over space into `mid` channels, norm, ReLU, `3×1×1` over time.
+
+use nn::{ConvConfig, ConvUnit, ConvUnitConfig, DynamicConfig, FeatureShape, Head, HeadConfig, LayerCost, Pass, Scope};
+use tch::Tensor;
+
+use crate::config::{Dynamic, Midplanes, R2plus1dConfig};
+use crate::network::Backbone;
+
+/// The network.
+#[derive(Debug)]
+pub(crate) struct R2plus1d {
+    stem: Factored,
+    blocks: Vec<Block>,
+    head: Head,
+}
+
+/// Two convolution units: space, then time.
+#[derive(Debug)]
+struct Factored {
+    space: ConvUnit,
+    time: ConvUnit,
+}
+
+/// Two factored convolutions and a shortcut.
+#[derive(Debug)]
+struct Block {
+    first: Factored,
+    second: Factored,
+    shortcut: Option<ConvUnit>,
+}
+
+/// Channels and stride of a block.
+#[derive(Debug, Clone, Copy)]
+struct BlockConfig {
+    inputs: i64,
+    outputs: i64,
+    stride: i64,
+}
+
+impl R2plus1dConfig {
+    /// Registers the network for clips of shape `clip`.
+    pub(crate) fn init(&self, scope: &Scope, clip: FeatureShape) -> R2plus1d {
+        let (stem, mut shape) = self.init_stem(&scope.sub("stem"), clip);
+        let mut blocks = Vec::new();
+        for (stage, (count, outputs)) in self.blocks.iter().zip(self.widths).enumerate() {
+            for index in 0..*count {
+                let stride = if stage > 0 && index == 0 { 2 } else { 1 };
+                let block = BlockConfig { inputs: shape.channels, outputs, stride };
+                let scope = scope.sub(format!("layer{}.{index}", stage + 1));
+                let (block, output) = self.init_block(block, &scope, shape);
+                blocks.push(block);
+                shape = output;
+            }
+        }
+        let head = HeadConfig { channels: shape.channels, classes: self.classes }.init(&scope.sub("fc"));
+        R2plus1d { stem, blocks, head }
+    }
+
+    fn init_stem(&self, scope: &Scope, clip: FeatureShape) -> (Factored, FeatureShape) {
+        let mid = self.stem_channels();
+        let space = ConvConfig::same(clip.channels, mid, [1, 7, 7], [1, 2, 2]);
+        let time = ConvConfig::same(mid, self.widths[0], [3, 1, 1], [1; 3]);
+        let (space, shape) = self.unit(space, ["0", "1"]).init(scope, clip);
+        let (time, shape) = self.unit(time, ["3", "4"]).init(scope, shape);
+        (Factored { space, time }, shape)
+    }
+
+    fn init_block(&self, block: BlockConfig, scope: &Scope, input: FeatureShape) -> (Block, FeatureShape) {
+        let BlockConfig { inputs, outputs, stride } = block;
+        let shared = midplanes(inputs, outputs);
+        let own = match self.midplanes {
+            Midplanes::Shared => shared,
+            Midplanes::PerConv => midplanes(outputs, outputs),
+        };
+        let first = FactoredConfig { inputs, mid: shared, outputs, stride, last: false };
+        let second = FactoredConfig { inputs: outputs, mid: own, outputs, stride: 1, last: true };
+        let (first, shape) = self.init_factored(first, &scope.sub("conv1"), input);
+        let (second, shape) = self.init_factored(second, &scope.sub("conv2"), shape);
+        let shortcut = (stride != 1 || inputs != outputs).then(|| {
+            let conv = ConvConfig::same(inputs, outputs, [1; 3], [stride; 3]);
+            let unit = ConvUnitConfig { relu: false, ..self.unit(conv, ["0", "1"]) };
+            unit.init(&scope.sub("downsample"), input).0
+        });
+        (Block { first, second, shortcut }, shape)
+    }
+
+    fn init_factored(&self, config: FactoredConfig, scope: &Scope, input: FeatureShape) -> (Factored, FeatureShape) {
+        let FactoredConfig { inputs, mid, outputs, stride, last } = config;
+        let space = ConvConfig::same(inputs, mid, [1, 3, 3], [1, stride, stride]);
+        let time = ConvConfig::same(mid, outputs, [3, 1, 1], [stride, 1, 1]);
+        let dynamic = self.dynamic_config();
+        let space = ConvUnitConfig { dynamic, ..self.unit(space, ["0.0", "0.1"]) };
+        let time = ConvUnitConfig {
+            dynamic: dynamic.filter(|_: &DynamicConfig| self.dynamic == Dynamic::All),
+            relu: !last,
+            gamma: if last && self.zero_gamma { 0.0 } else { 1.0 },
+            ..self.unit(time, ["0.3", "1"])
+        };
+        let (space, shape) = space.init(scope, input);
+        let (time, shape) = time.init(scope, shape);
+        (Factored { space, time }, shape)
+    }
+
+    /// A static unit with ReLU; names are those of the convolution and of its norm.
+    fn unit<'a>(&self, conv: ConvConfig, [conv_name, norm_name]: [&'a str; 2]) -> ConvUnitConfig<'a> {
+        ConvUnitConfig { conv, conv_name, norm_name, eps: self.eps(), gamma: 1.0, relu: true, dynamic: None }
+    }
+}
+
+/// Channels and stride of a factored convolution; `last` ends a residual branch.
+#[derive(Debug, Clone, Copy)]
+struct FactoredConfig {
+    inputs: i64,
+    mid: i64,
+    outputs: i64,
+    stride: i64,
+    last: bool,
+}
+
+/// As many channels as give the two parts the parameters of a full 3×3×3.
+fn midplanes(inputs: i64, outputs: i64) -> i64 {
+    (inputs * outputs * 27) / (inputs * 9 + 3 * outputs)
+}
+
+impl Factored {
+    fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        let y = self.space.forward_t(x_ncthw, pass);
+        self.time.forward_t(&y, pass)
+    }
+
+    fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {
+        let shape = self.space.trace(input, costs);
+        self.time.trace(shape, costs)
+    }
+}
+
+impl Block {
+    fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        let y = self.first.forward_t(x_ncthw, pass);
+        let mut y = self.second.forward_t(&y, pass);
+        // In place: the branch ends in a batch norm, which keeps its input for the backward pass, not its output.
+        let mut y = match &self.shortcut {
+            Some(shortcut) => y.g_add_(&shortcut.forward_t(x_ncthw, pass)),
+            None => y.g_add_(x_ncthw),
+        };
+        y.relu_()
+    }
+
+    fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {
+        let shape = self.first.trace(input, costs);
+        let shape = self.second.trace(shape, costs);
+        if let Some(shortcut) = &self.shortcut {
+            shortcut.trace(input, costs);
+        }
+        shape
+    }
+}
+
+impl Backbone for R2plus1d {
+    fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        let stem = self.stem.forward_t(x_ncthw, pass);
+        let features = self.blocks.iter().fold(stem, |x, block| block.forward_t(&x, pass));
+        self.head.forward(&features)
+    }
+
+    fn trace(&self, clip: FeatureShape) -> Vec<LayerCost> {
+        let mut costs = Vec::new();
+        let stem = self.stem.trace(clip, &mut costs);
+        self.blocks.iter().fold(stem, |shape, block| block.trace(shape, &mut costs));
+        self.head.trace(&mut costs);
+        costs
+    }
+}

@@ -1,0 +1,240 @@
+//! The gate: a small policy that weighs the options of one dynamic layer for each clip.
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use crate::macs::FeatureShape;
+use crate::{BatchNorm, BatchNormConfig, Init, LayerGates, Role, Scope};
+
+/// Axes along which a layer may be reduced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Axes {
+    /// Frames only.
+    Temporal,
+    /// Channels only.
+    Channel,
+    /// Both, channels first.
+    Both,
+}
+
+/// Options of one dynamic layer; the first of each axis is the full computation. An axis that is not reduced has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// `R`: every `R`-th frame is computed.
+    pub time: Vec<i64>,
+    /// `r = (1/2)^i`: the share of the channels that is computed.
+    pub channel: Vec<f64>,
+    /// Channels computed under each channel option: `ceil(r · c)`.
+    pub channels: Vec<i64>,
+}
+
+impl Options {
+    /// The options along `axes` of a layer that gives this `output`. Those that would leave less than a frame or less
+    /// than a channel are dropped.
+    pub fn new(axes: Axes, search_space: usize, output: FeatureShape) -> Self {
+        let count = |axis| if axes == axis || axes == Axes::Both { search_space.max(1) } else { 1 };
+        let time: Vec<i64> =
+            (0..count(Axes::Temporal)).map(|j| 1 << j).filter(|r| *r <= output.frames.max(1)).collect();
+        let denominators = (0..count(Axes::Channel)).map(|i| 1_i64 << i).filter(|d| *d <= output.channels.max(1));
+        let denominators: Vec<i64> = denominators.collect();
+        Self {
+            time,
+            channel: denominators.iter().map(|d| 1.0 / *d as f64).collect(),
+            channels: denominators.iter().map(|d| crate::macs::anchors(output.channels, *d)).collect(),
+        }
+    }
+
+    /// Numbers of temporal and channel options.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.time.len(), self.channel.len())
+    }
+
+    /// True if there is nothing to choose.
+    pub fn is_static(&self) -> bool {
+        self.counts() == (1, 1)
+    }
+}
+
+/// Configuration of the gates of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GateConfig {
+    /// Width of the hidden layer.
+    pub hidden: i64,
+    /// β of the full options at the start: above the others, so that training begins near the backbone.
+    pub full_bias: f64,
+    /// β of the other options at the start: above 0, so that every option is alive.
+    pub other_bias: f64,
+    /// Standard deviation of the last layer's weights at the start: small, so that β decides.
+    pub output_std: f64,
+}
+
+impl Default for GateConfig {
+    fn default() -> Self {
+        Self { hidden: 64, full_bias: 2.0, other_bias: 0.5, output_std: 0.01 }
+    }
+}
+
+/// `[v_t, v_c] = max(tanh(W2 · tanh(BN(W1 · G(X))) + β), 0)`, with `G` the mean over space.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    reduce: Tensor,
+    norm: BatchNorm,
+    choose: Tensor,
+    beta: Tensor,
+    frames: i64,
+    counts: (usize, usize),
+}
+
+/// An axis with one option needs no output of the gate.
+fn outputs(options: usize) -> i64 {
+    if options > 1 { options as i64 } else { 0 }
+}
+
+impl GateConfig {
+    /// A gate that reads features of shape `input`. Registers its parameters beside the layer's, under `vared.`.
+    pub(crate) fn init(&self, scope: &Scope, input: FeatureShape, options: &Options) -> Gate {
+        let scope = scope.aside(Role::Gate).sub("gate");
+        let (time, channel) = options.counts();
+        let count = outputs(time) + outputs(channel);
+        let reads = input.channels * input.frames;
+        let beta = scope.param("beta", Role::Gate, &[count], Init::Constant(self.other_bias));
+        tch::no_grad(|| {
+            for (at, axis) in [(0, time), (outputs(time), channel)] {
+                if axis > 1 {
+                    let _ = beta.narrow(0, at, 1).fill_(self.full_bias);
+                }
+            }
+        });
+        let norm = BatchNormConfig { channels: self.hidden, eps: 1e-5, gamma: 1.0 };
+        Gate {
+            reduce: scope.param("reduce.weight", Role::Gate, &[self.hidden, reads], Init::UniformFanIn),
+            norm: norm.init(&scope.sub("norm")),
+            choose: scope.param("choose.weight", Role::Gate, &[count, self.hidden], Init::Normal(self.output_std)),
+            beta,
+            frames: input.frames,
+            counts: (time, channel),
+        }
+    }
+
+    /// Multiply-adds of a gate.
+    pub(crate) fn macs(&self, input: FeatureShape, options: &Options) -> u64 {
+        let (time, channel) = options.counts();
+        (self.hidden * (input.channels * input.frames + outputs(time) + outputs(channel))) as u64
+    }
+}
+
+impl Gate {
+    /// Length of the clips that the gate is made for, in its input's frames.
+    pub(crate) fn frames(&self) -> i64 {
+        self.frames
+    }
+
+    /// Weights of the options for each clip of `[n, c, t, h, w]`. Clips of another length than the gate was made for
+    /// are averaged to that length.
+    pub(crate) fn forward_t(&self, x_ncthw: &Tensor, train: bool) -> LayerGates {
+        let (n, (time, channel)) = (x_ncthw.size()[0], self.counts);
+        let mut g_nct = x_ncthw.mean_dim(&[3_i64, 4][..], false, None);
+        if g_nct.size()[2] != self.frames {
+            g_nct = g_nct.adaptive_avg_pool1d(self.frames);
+        }
+        let hidden = g_nct.flatten(1, 2).linear(&self.reduce, None::<&Tensor>);
+        let hidden = self.norm.forward_t(&hidden, train).tanh();
+        let pre_no = hidden.linear(&self.choose, Some(&self.beta));
+        let axis = |at: i64, options: usize| match outputs(options) {
+            0 => (Tensor::ones([n, 1], (x_ncthw.kind(), x_ncthw.device())), 0),
+            count => weigh(&pre_no.narrow(1, at, count)),
+        };
+        let (v_time_no, dead_time) = axis(0, time);
+        let (v_channel_no, dead_channel) = axis(outputs(time), channel);
+        LayerGates { v_time_no, v_channel_no, dead_axes: dead_time + dead_channel }
+    }
+}
+
+/// Weights of one axis from their pre-activations, and for how many clips all of them were 0.
+///
+/// For those the likeliest option has weight 1, and gradients pass as if nothing had been cut off, so that the axis can
+/// come back to life.
+fn weigh(pre_no: &Tensor) -> (Tensor, usize) {
+    let open = pre_no.tanh();
+    let weights = open.relu();
+    let dead_n1 = pre_no.amax(&[1_i64][..], true).le(0.0);
+    let dead = dead_n1.sum(tch::Kind::Int64).int64_value(&[]) as usize;
+    if dead == 0 {
+        return (weights, 0);
+    }
+    let likeliest = pre_no.argmax(1, false).one_hot(pre_no.size()[1]).to_kind(pre_no.kind());
+    let straight = likeliest + &open - open.detach();
+    (straight.where_self(&dead_n1, &weights), dead)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::ParamsBuilder;
+
+    const INPUT: FeatureShape = FeatureShape { channels: 3, frames: 4, height: 5, width: 5 };
+
+    fn gate(axes: Axes) -> Gate {
+        let builder = ParamsBuilder::new(1, Kind::Double, Device::Cpu);
+        GateConfig { hidden: 8, ..GateConfig::default() }.init(&builder.root(), INPUT, &Options::new(axes, 2, INPUT))
+    }
+
+    fn clips(frames: i64) -> Tensor {
+        Init::Normal(1.0).tensor((1, "clips"), &[6, 3, frames, 5, 5], Kind::Double, Device::Cpu)
+    }
+
+    #[test]
+    fn every_option_starts_alive_with_the_full_one_dominant() {
+        let gates = gate(Axes::Both).forward_t(&clips(4), true);
+        for (weights, axis) in [(&gates.v_time_no, "time"), (&gates.v_channel_no, "channel")] {
+            for row in crate::policy::rows(weights) {
+                assert!((0.9..1.0).contains(&row[0]), "{axis} full {row:?}");
+                assert!((0.3..0.6).contains(&row[1]), "{axis} half {row:?}");
+            }
+        }
+        assert_eq!(gates.dead_axes, 0);
+    }
+
+    #[test]
+    fn an_axis_that_is_not_reduced_has_one_option_of_weight_one() {
+        let gates = gate(Axes::Temporal).forward_t(&clips(4), false);
+        assert_eq!(gates.v_channel_no, Tensor::ones([6, 1], (Kind::Double, Device::Cpu)));
+        assert_eq!(gates.v_time_no.size(), [6, 2]);
+    }
+
+    #[test]
+    fn clips_of_another_length_are_read_at_the_gates_length() {
+        let gates = gate(Axes::Both).forward_t(&clips(7), false);
+        assert_eq!(gates.v_time_no.size(), [6, 2]);
+    }
+
+    #[test]
+    fn a_dead_axis_takes_its_likeliest_option_and_keeps_its_gradient() {
+        let pre = Tensor::from_slice(&[-0.5_f64, -0.2, 0.3, -0.1]).reshape([2, 2]).set_requires_grad(true);
+        let (weights, dead) = weigh(&pre);
+        assert_eq!(dead, 1);
+        let rows = crate::policy::rows(&weights);
+        assert_eq!(rows[0], [0.0, 1.0]);
+        assert_eq!(rows[1], [0.3_f64.tanh(), 0.0]);
+        weights.sum(Kind::Double).backward();
+        let gradient = crate::policy::rows(&pre.grad());
+        let slope = |x: f64| 1.0 - x.tanh().powi(2);
+        for (got, expected) in gradient.concat().iter().zip([slope(-0.5), slope(-0.2), slope(0.3), 0.0]) {
+            assert!((got - expected).abs() < 1e-12, "{gradient:?}");
+        }
+    }
+
+    #[test]
+    fn options_that_leave_nothing_are_dropped() {
+        let short = FeatureShape { frames: 2, channels: 3, ..INPUT };
+        let options = Options::new(Axes::Both, 3, short);
+        assert_eq!((options.time, options.channel), (vec![1, 2], vec![1.0, 0.5]));
+        assert_eq!(options.channels, [3, 2]);
+        let still = FeatureShape { frames: 1, ..INPUT };
+        assert!(Options::new(Axes::Temporal, 3, still).is_static());
+    }
+}

@@ -1,0 +1,124 @@
+//! Who chooses what a dynamic layer computes, and the record of what was chosen.
+
+use tch::{Kind, Tensor};
+
+/// How dynamic layers decide in one forward pass.
+#[derive(Debug)]
+pub enum Policy<'a> {
+    /// The gates decide; everything is computed and weighted. Differentiable: the forward pass of training.
+    Soft,
+    /// The gates decide; what no live option needs is not computed. The forward pass of inference.
+    Skip,
+    /// Every layer in full: the network equals its backbone.
+    Full,
+    /// Weights given from outside. Skips in evaluation; in training computes everything, as [`Policy::Soft`] does.
+    Fixed(&'a PolicyPlan),
+}
+
+/// Weights of one dynamic layer's options. Options are sorted from the full computation to the cheapest.
+#[derive(Debug)]
+pub struct LayerGates {
+    /// Weights of the temporal options, `[n, o]`, each in `[0, 1]`; an option is live if its weight is above 0.
+    pub v_time_no: Tensor,
+    /// Weights of the channel options, `[n, o]`.
+    pub v_channel_no: Tensor,
+    /// Clips and axes whose weights had all been 0, so that the likeliest option was taken with weight 1.
+    pub dead_axes: usize,
+}
+
+impl LayerGates {
+    /// Weight 1 on the full option of both axes for `n` clips.
+    pub(crate) fn full(n: i64, (time, channel): (usize, usize), like: &Tensor) -> Self {
+        let first = |options: usize| {
+            let weights = Tensor::zeros([n, options as i64], (like.kind(), like.device()));
+            let _ = weights.narrow(1, 0, 1).fill_(1.0);
+            weights
+        };
+        Self { v_time_no: first(time), v_channel_no: first(channel), dead_axes: 0 }
+    }
+
+    /// The weights without their history of gradients.
+    pub fn detach(&self) -> Self {
+        Self { v_time_no: self.v_time_no.detach(), v_channel_no: self.v_channel_no.detach(), dead_axes: self.dead_axes }
+    }
+}
+
+/// Forced weights of one dynamic layer: a row per clip, or one row for all.
+#[derive(Debug)]
+pub struct ForcedGates {
+    /// `[n or 1, o]`.
+    pub v_time_no: Tensor,
+    /// `[n or 1, o]`.
+    pub v_channel_no: Tensor,
+}
+
+/// Forced weights of all dynamic layers, in the order in which clips pass them.
+#[derive(Debug, Default)]
+pub struct PolicyPlan {
+    /// One entry a dynamic layer.
+    pub layers: Vec<ForcedGates>,
+}
+
+impl PolicyPlan {
+    /// What gates chose, to be forced again.
+    pub fn from_gates(gates: &[LayerGates]) -> Self {
+        let layers = gates.iter().map(LayerGates::detach);
+        Self { layers: layers.map(|g| ForcedGates { v_time_no: g.v_time_no, v_channel_no: g.v_channel_no }).collect() }
+    }
+
+    /// The same weights for other clips: clip `i` takes the row `order[i]`, in every layer.
+    ///
+    /// # Panics
+    /// If `order` names a row that is not there.
+    pub fn permuted(&self, order: &[i64]) -> Self {
+        let layer = |layer: &ForcedGates| {
+            let order = Tensor::from_slice(order).to_device(layer.v_time_no.device());
+            ForcedGates {
+                v_time_no: layer.v_time_no.index_select(0, &order),
+                v_channel_no: layer.v_channel_no.index_select(0, &order),
+            }
+        };
+        Self { layers: self.layers.iter().map(layer).collect() }
+    }
+
+    /// Weights of layer `index` for a batch of `n`.
+    pub(crate) fn layer(&self, index: usize, (n, time, channel): (i64, usize, usize), like: &Tensor) -> LayerGates {
+        let layer = self.layers.get(index);
+        let layer = layer.unwrap_or_else(|| panic!("the plan has {} layers, the network more", self.layers.len()));
+        let rows = |weights: &Tensor, options: usize| {
+            let weights = weights.to_device(like.device()).to_kind(like.kind());
+            weights.expand([n, options as i64], false)
+        };
+        LayerGates {
+            v_time_no: rows(&layer.v_time_no, time),
+            v_channel_no: rows(&layer.v_channel_no, channel),
+            dead_axes: 0,
+        }
+    }
+}
+
+/// One forward pass through a network: how it decides, and what was decided so far.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// Batch norms use the batch's statistics.
+    pub train: bool,
+    /// How dynamic layers decide.
+    pub policy: &'a Policy<'a>,
+    /// Weights of the dynamic layers that the clips have passed, in that order.
+    pub gates: Vec<LayerGates>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass that has not begun.
+    pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
+        Self { train, policy, gates: Vec::new() }
+    }
+}
+
+/// Weights `[n, o]` on the host, a row a clip.
+pub(crate) fn rows(weights_no: &Tensor) -> Vec<Vec<f64>> {
+    let options = weights_no.size()[1].max(1) as usize;
+    let flat = weights_no.detach().to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous().view(-1);
+    let flat = Vec::<f64>::try_from(&flat).expect("one axis of doubles on the CPU");
+    flat.chunks(options).map(<[f64]>::to_vec).collect()
+}
