@@ -1,0 +1,91 @@
+//! What can go wrong in a group.
+
+use std::time::Duration;
+
+/// A failed attempt to form a group or to run one operation in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The description of the member makes no sense.
+    #[error("collective group: {field} is {value}, but must be {bound}")]
+    Member {
+        /// The field that is wrong.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What it may hold.
+        bound: &'static str,
+    },
+    /// The ranks did not find each other.
+    #[error("form a group as rank {rank} of {world} at {address} within {timeout:?}: {cause}")]
+    Form {
+        /// This member's rank.
+        rank: u32,
+        /// How many ranks the group was to have.
+        world: u32,
+        /// Where this rank listens.
+        address: String,
+        /// The bound of the attempt.
+        timeout: Duration,
+        /// What c10d, gloo or the store said.
+        cause: String,
+    },
+    /// An operation failed: a peer is gone, silent, or called something else.
+    #[error("{operation} as rank {rank} of {world} ({fate}; timeout {timeout:?}): {cause}")]
+    Operation {
+        /// The operation, with the shape of its tensor.
+        operation: String,
+        /// This member's rank.
+        rank: u32,
+        /// How many ranks the group has.
+        world: u32,
+        /// The bound of the operation.
+        timeout: Duration,
+        /// What that means for the peers.
+        fate: Fate,
+        /// What c10d or gloo said.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// Whether a peer kept silent until the timeout (as against a broken connection or a wrong call).
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Operation { fate: Fate::PeerSilent, .. })
+    }
+}
+
+/// What a failed operation says about the peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// A connection broke: the peer's process is gone or has left the group.
+    PeerGone,
+    /// Nothing came before the timeout: the peer is stopped, cut off, or slower than the timeout.
+    PeerSilent,
+    /// The call itself was refused.
+    Refused,
+}
+
+impl Fate {
+    /// Gloo has no error codes: its transport names these conditions in its text.
+    pub(crate) fn of(cause: &str) -> Self {
+        let is = |part: &str| cause.contains(part);
+        if is("Timed out") || is("timed out") || is("timeout") {
+            Self::PeerSilent
+        } else if is("Connection") || is("connection") || is("Broken pipe") || is("Read error") {
+            Self::PeerGone
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+impl std::fmt::Display for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PeerGone => "a peer is gone",
+            Self::PeerSilent => "a peer is silent",
+            Self::Refused => "refused",
+        })
+    }
+}
