@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn running_statistics_move_by_the_average_that_is_applied() {
         let (norm, params) = norm();
-        norm.forward_t(&input(1.0), true);
+        let _ = norm.forward_t(&input(1.0), true);
         let first = params.norm_statistics();
-        norm.forward_t(&input(3.0), true);
+        let _ = norm.forward_t(&input(3.0), true);
         let mean = (first + params.norm_statistics()) / 2.0;
         params.apply_norm_statistics(&mean, 0.1);
         assert!(norm.buffers.running_mean.allclose(&(mean.narrow(0, 0, 3) * 0.1), 1e-12, 1e-12, false));

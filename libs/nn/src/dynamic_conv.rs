@@ -176,3 +176,236 @@ fn group(gates: &LayerGates) -> Vec<(Live, Vec<i64>)> {
     }
     groups
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::{ForcedGates, Init, Params, ParamsBuilder, PolicyPlan, Role};
+
+    #[derive(Debug, Clone)]
+    struct Case {
+        outputs: i64,
+        frames: i64,
+        temporal: bool,
+        stride: i64,
+        search_space: usize,
+        axes: Axes,
+        /// Weights of up to three temporal and three channel options for each clip; 0 is a dead option.
+        clips: Vec<[f64; 6]>,
+    }
+
+    fn cases() -> impl Strategy<Value = Case> {
+        let weight = prop_oneof![Just(0.0), 0.05..1.0];
+        let clip = [weight.clone(), weight.clone(), weight.clone(), weight.clone(), weight.clone(), weight];
+        let axes = prop_oneof![Just(Axes::Temporal), Just(Axes::Channel), Just(Axes::Both)];
+        let clips = prop::collection::vec(clip, 1..5);
+        (1..14_i64, 1..10_i64, any::<bool>(), 1..3_i64, 2..4_usize, axes, clips).prop_map(
+            |(outputs, frames, temporal, stride, search_space, axes, clips)| Case {
+                outputs,
+                frames,
+                temporal,
+                stride,
+                search_space,
+                axes,
+                clips,
+            },
+        )
+    }
+
+    fn layer(case: &Case) -> (DynamicConvConfig, DynamicConv, Params) {
+        let s = case.stride;
+        let (kernel, stride) = if case.temporal { ([3, 1, 1], [s, 1, 1]) } else { ([1, 3, 3], [1, s, s]) };
+        let config = DynamicConvConfig {
+            conv: ConvConfig::same(5, case.outputs, kernel, stride),
+            dynamic: DynamicConfig {
+                axes: case.axes,
+                search_space: case.search_space,
+                gate: GateConfig { hidden: 4, output_std: 2.0, ..GateConfig::default() },
+            },
+            input: FeatureShape { channels: 5, frames: case.frames, height: 6, width: 5 },
+        };
+        let builder = ParamsBuilder::new(9, Kind::Float, Device::Cpu);
+        let layer = config.init(&builder.root().sub("conv"));
+        let params = builder.finish();
+        // Kernels away from the identity, so that taking the wrong one shows.
+        tch::no_grad(|| {
+            for param in params.of(Role::Cheap) {
+                let noise = Init::Normal(0.3).tensor((3, &param.name), &param.tensor.size(), Kind::Float, Device::Cpu);
+                let _ = param.tensor.shallow_clone().g_add_(&noise);
+            }
+        });
+        (config, layer, params)
+    }
+
+    fn clips(n: i64, frames: i64) -> Tensor {
+        Init::Normal(1.0).tensor((4, "clips"), &[n, 5, frames, 6, 5], Kind::Float, Device::Cpu)
+    }
+
+    /// The case's weights cut to the layer's options, at least one live.
+    fn plan(case: &Case, options: &Options) -> PolicyPlan {
+        let axis = |from: usize, options: usize| {
+            let row = |clip: &[f64; 6]| {
+                let mut row = clip[from..from + options].to_vec();
+                if row.iter().all(|v| *v == 0.0) {
+                    row[(clip[0] * 100.0) as usize % options] = 1.0;
+                }
+                row
+            };
+            let flat: Vec<f64> = case.clips.iter().flat_map(row).collect();
+            Tensor::from_slice(&flat).reshape([case.clips.len() as i64, options as i64]).to_kind(Kind::Float)
+        };
+        let (time, channel) = options.counts();
+        PolicyPlan { layers: vec![ForcedGates { v_time_no: axis(0, time), v_channel_no: axis(3, channel) }] }
+    }
+
+    fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1e-6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn skipping_equals_computing_everything(case in cases()) {
+            let (config, layer, _params) = layer(&case);
+            if !config.has_options() {
+                return Ok(());
+            }
+            let x = clips(case.clips.len() as i64, case.frames);
+            let plan = plan(&case, &layer.options);
+            let policy = Policy::Fixed(&plan);
+            let (soft, skip) = tch::no_grad(|| {
+                (layer.forward_t(&x, &mut Pass::new(true, &policy)), layer.forward_t(&x, &mut Pass::new(false, &policy)))
+            });
+            prop_assert_eq!(soft.size(), skip.size());
+            let error = relative_error(&skip, &soft);
+            prop_assert!(error <= 1e-4, "error {} for {:?}", error, layer.options);
+        }
+
+        #[test]
+        fn skipping_under_the_gates_equals_the_soft_forward(case in cases(), other_frames in 1..9_i64) {
+            let (config, layer, _params) = layer(&case);
+            if !config.has_options() {
+                return Ok(());
+            }
+            // Clips of the gate's length and of another one.
+            for frames in [case.frames, other_frames] {
+                let x = clips(case.clips.len() as i64, frames);
+                let (soft, skip) = tch::no_grad(|| {
+                    let mut soft = Pass::new(false, &Policy::Soft);
+                    let mut skip = Pass::new(false, &Policy::Skip);
+                    (layer.forward_t(&x, &mut soft), layer.forward_t(&x, &mut skip))
+                });
+                let error = relative_error(&skip, &soft);
+                prop_assert!(error <= 1e-4, "error {}", error);
+            }
+        }
+    }
+
+    fn both(outputs: i64, frames: i64) -> Case {
+        let clips = vec![[1.0; 6]; 2];
+        Case { outputs, frames, temporal: false, stride: 1, search_space: 2, axes: Axes::Both, clips }
+    }
+
+    #[test]
+    fn the_full_policy_is_the_plain_convolution() {
+        let (_config, layer, _params) = layer(&both(7, 5));
+        let x = clips(2, 5);
+        let mut pass = Pass::new(false, &Policy::Full);
+        assert_eq!(layer.forward_t(&x, &mut pass), layer.conv.forward(&x));
+        assert_eq!(rows(&pass.gates[0].v_time_no), [[1.0, 0.0], [1.0, 0.0]]);
+    }
+
+    /// Half of 7 channels is 4, half of 5 frames is 3; with identity kernels the rest are copies.
+    #[test]
+    fn a_new_layer_rebuilds_by_copying() {
+        let (_config, layer, params) = layer(&both(7, 5));
+        tch::no_grad(|| {
+            for param in params.of(Role::Cheap) {
+                let fresh = Init::CentreTap.tensor((0, ""), &param.tensor.size(), Kind::Float, Device::Cpu);
+                param.tensor.shallow_clone().copy_(&fresh);
+            }
+        });
+        let half = Tensor::from_slice(&[0.0_f32, 1.0]).reshape([1, 2]);
+        let forced = ForcedGates { v_time_no: half.shallow_clone(), v_channel_no: half };
+        let plan = PolicyPlan { layers: vec![forced] };
+        let x = clips(2, 5);
+        let y = layer.forward_t(&x, &mut Pass::new(false, &Policy::Fixed(&plan)));
+        let full = layer.conv.forward(&x);
+        for (channel, frame) in [(0, 0), (3, 1), (4, 2), (6, 3), (6, 4)] {
+            let got = y.select(1, channel).select(1, frame);
+            let expected = full.select(1, channel % 4).select(1, frame / 2 * 2);
+            assert!(got.allclose(&expected, 1e-5, 1e-6, false), "channel {channel}, frame {frame}");
+        }
+    }
+
+    #[test]
+    fn names_of_what_is_added_begin_with_vared() {
+        let (_config, _layer, params) = layer(&Case { search_space: 3, ..both(7, 8) });
+        let names: Vec<String> =
+            params.all().iter().map(|param| format!("{} {:?}", param.name, param.tensor.size())).collect();
+        let expected = [
+            "conv.weight [7, 5, 1, 3, 3]",
+            "vared.conv.cheap.channel.1.weight [3, 1, 3, 3]",
+            "vared.conv.cheap.channel.2.weight [5, 1, 3, 3]",
+            "vared.conv.cheap.time.2.1.weight [7, 1, 3, 3]",
+            "vared.conv.cheap.time.4.1.weight [7, 1, 3, 3]",
+            "vared.conv.cheap.time.4.2.weight [7, 1, 3, 3]",
+            "vared.conv.cheap.time.4.3.weight [7, 1, 3, 3]",
+            "vared.conv.gate.beta [6]",
+            "vared.conv.gate.choose.weight [6, 4]",
+            "vared.conv.gate.norm.bias [4]",
+            "vared.conv.gate.norm.num_batches_tracked []",
+            "vared.conv.gate.norm.running_mean [4]",
+            "vared.conv.gate.norm.running_var [4]",
+            "vared.conv.gate.norm.weight [4]",
+            "vared.conv.gate.reduce.weight [4, 40]",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    /// Central differences in double precision, through gate, options and cheap kernels.
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let config = DynamicConvConfig {
+            conv: ConvConfig::same(2, 3, [1, 3, 3], [1; 3]),
+            dynamic: DynamicConfig {
+                axes: Axes::Both,
+                search_space: 2,
+                gate: GateConfig { hidden: 3, output_std: 0.3, ..GateConfig::default() },
+            },
+            input: FeatureShape { channels: 2, frames: 3, height: 4, width: 3 },
+        };
+        let builder = ParamsBuilder::new(9, Kind::Double, Device::Cpu);
+        let layer = config.init(&builder.root());
+        let params = builder.finish();
+        let x = Init::Normal(1.0).tensor((4, "x"), &[4, 2, 3, 4, 3], Kind::Double, Device::Cpu);
+        let weights = Init::Normal(1.0).tensor((5, "w"), &[4, 3, 3, 4, 3], Kind::Double, Device::Cpu);
+        let loss = || {
+            let mut pass = Pass::new(true, &Policy::Soft);
+            let y = layer.forward_t(&x, &mut pass);
+            (y.square() * &weights).sum(Kind::Double)
+        };
+        loss().backward();
+        for param in params.trained() {
+            let gradient = param.tensor.grad().view(-1);
+            let flat = param.tensor.detach().view(-1);
+            for at in 0..flat.size()[0].min(12) {
+                let mut element = flat.get(at);
+                let (before, step) = (element.double_value(&[]), 1e-5);
+                let mut at_offset = |offset: f64| {
+                    let _ = element.fill_(before + offset);
+                    tch::no_grad(|| loss().double_value(&[]))
+                };
+                let numeric = (at_offset(step) - at_offset(-step)) / (2.0 * step);
+                at_offset(0.0);
+                let analytic = gradient.double_value(&[at]);
+                let close = (numeric - analytic).abs() <= 1e-6 * (1.0 + numeric.abs());
+                assert!(close, "{}[{at}]: {analytic} against {numeric}", param.name);
+            }
+        }
+    }
+}
