@@ -73,6 +73,9 @@ pub struct R2plus1dConfig {
     /// Channels between the stem's two convolutions; without it 45 for a first width of 64, and in proportion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stem: Option<i64>,
+    /// Step of the stem over space: 2 as published, 4 for small nets that must be quick.
+    #[serde(default = "R2plus1dConfig::two")]
+    pub stem_stride: i64,
     /// Channels between the two convolutions of a unit.
     #[serde(default)]
     pub midplanes: Midplanes,
@@ -88,7 +91,7 @@ pub struct R2plus1dConfig {
     #[serde(default = "R2plus1dConfig::both")]
     pub axes: Axes,
     /// Options an axis: 2 or 3.
-    #[serde(default = "R2plus1dConfig::two")]
+    #[serde(default = "R2plus1dConfig::two_options")]
     pub search_space: usize,
     /// The gates.
     #[serde(default)]
@@ -108,7 +111,11 @@ impl R2plus1dConfig {
         Axes::Both
     }
 
-    fn two() -> usize {
+    fn two() -> i64 {
+        2
+    }
+
+    fn two_options() -> usize {
         2
     }
 
@@ -118,6 +125,7 @@ impl R2plus1dConfig {
             blocks: [2; 4],
             widths: Self::published_widths(),
             stem: None,
+            stem_stride: 2,
             midplanes: Midplanes::Shared,
             classes,
             zero_gamma: false,
@@ -160,6 +168,7 @@ impl R2plus1dConfig {
             bounded("widths", width, 1..=4096, "from 1 to 4096 in each of the four stages")?;
         }
         bounded("stem", self.stem_channels(), 1..=4096, "from 1 to 4096")?;
+        bounded("stem_stride", self.stem_stride, 1..=8, "from 1 to 8")?;
         validate_dynamic(self.classes, self.search_space, &self.gate)
     }
 }

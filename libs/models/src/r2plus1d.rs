@@ -60,7 +60,7 @@ impl R2plus1dConfig {
 
     fn init_stem(&self, scope: &Scope, clip: FeatureShape) -> (Factored, FeatureShape) {
         let mid = self.stem_channels();
-        let space = ConvConfig::same(clip.channels, mid, [1, 7, 7], [1, 2, 2]);
+        let space = ConvConfig::same(clip.channels, mid, [1, 7, 7], [1, self.stem_stride, self.stem_stride]);
         let time = ConvConfig::same(mid, self.widths[0], [3, 1, 1], [1; 3]);
         let (space, shape) = self.unit(space, ["0", "1"]).init(scope, clip);
         let (time, shape) = self.unit(time, ["3", "4"]).init(scope, shape);

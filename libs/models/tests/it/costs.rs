@@ -1,0 +1,96 @@
+//! Multiply-adds: the table of the method, to its digits.
+
+use models::{Dynamic, Mode, ModelConfig, Network, Policy, R2plus1dConfig};
+
+use crate::{build, clip, clips, small};
+
+fn r18(dynamic: Dynamic, search_space: usize, frames: i64) -> Network {
+    let config = R2plus1dConfig { dynamic, search_space, ..R2plus1dConfig::r18(400) };
+    build(&ModelConfig::R2plus1d(config), clip(frames, 112))
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+/// GMAC by the paper's count, its share of the backbone's, and the all-in share.
+fn row(network: &Network, j: usize, i: usize) -> (f64, f64, f64) {
+    let costs = network.costs();
+    let (paper, all_in) = costs.plan_macs(&costs.uniform_plan(j, i));
+    let backbone = costs.backbone_macs() as f64;
+    (rounded(paper[0] / 1e9, 2), rounded(paper[0] / backbone, 3), rounded(all_in[0] / backbone, 3))
+}
+
+#[test]
+fn the_backbone_costs_what_is_published() {
+    let network = r18(Dynamic::None, 2, 8);
+    for (frames, gmacs) in [(8, 20.26), (16, 40.52), (32, 81.04)] {
+        let costs = network.costs_at(clip(frames, 112)).expect("within bounds");
+        assert_eq!(rounded(costs.backbone_macs() as f64 / 1e9, 2), gmacs);
+        assert_eq!(costs.paper_macs(&[]), [costs.backbone_macs() as f64]);
+    }
+    let per_conv = R2plus1dConfig { midplanes: models::Midplanes::PerConv, ..R2plus1dConfig::r18(400) };
+    let costs = build(&ModelConfig::R2plus1d(per_conv), clip(16, 112)).costs().backbone_macs();
+    assert_eq!(rounded(costs as f64 / 1e9, 2), 41.50);
+    let costs = build(&ModelConfig::R2plus1d(R2plus1dConfig::r34(400)), clip(16, 112)).costs().backbone_macs();
+    assert_eq!(rounded(costs as f64 / 1e9, 2), 76.18);
+}
+
+#[test]
+fn policies_cost_what_the_table_says() {
+    let all = r18(Dynamic::All, 2, 16);
+    assert_eq!(row(&all, 0, 1), (20.69, 0.511, 0.517));
+    assert_eq!(row(&all, 1, 0), (20.69, 0.511, 0.517));
+    assert_eq!(row(&all, 1, 1), (10.77, 0.266, 0.275));
+    assert_eq!(row(&r18(Dynamic::Spatial, 2, 16), 1, 1), (18.21, 0.449, 0.456));
+    // 3.4646 GMAC: the table cuts where it should round.
+    assert_eq!(row(&r18(Dynamic::All, 3, 16), 2, 2), (3.46, 0.086, 0.097));
+    assert_eq!(row(&r18(Dynamic::All, 2, 8), 1, 1), (5.65, 0.279, 0.288));
+}
+
+#[test]
+fn every_clip_is_charged_its_own_policy() {
+    let network = build(&small(|_| ()), clip(8, 32));
+    let forward = tch::no_grad(|| network.forward(&clips([6, 3, 8, 32, 32]), Mode { train: false }, &Policy::Soft));
+    let costs = network.costs();
+    let (paper, all_in) = (costs.paper_macs(&forward.gates), costs.all_in_macs(&forward.gates));
+    assert_eq!((paper.len(), all_in.len()), (6, 6));
+    let cheapest = costs.plan_macs(&costs.uniform_plan(1, 1)).0[0];
+    for (paper, all_in) in paper.iter().zip(&all_in) {
+        assert!((cheapest..=costs.backbone_macs() as f64).contains(paper), "{paper}");
+        assert!(all_in > paper);
+    }
+    let shares = costs.layer_shares(&forward.gates);
+    let from_shares: f64 =
+        costs.dynamic_layers().iter().zip(&shares).map(|(layer, shares)| layer.macs as f64 * shares[0]).sum();
+    let fixed = (costs.backbone_macs() - costs.dynamic_macs()) as f64;
+    assert!((from_shares + fixed - paper[0]).abs() < 1.0, "{from_shares} + {fixed} is not {}", paper[0]);
+}
+
+#[test]
+fn shares_of_the_loss_sum_to_one() {
+    let layers = r18(Dynamic::All, 2, 16).costs().dynamic_layers();
+    assert_eq!(layers.len(), 32);
+    assert!((layers.iter().map(|layer| layer.share).sum::<f64>() - 1.0).abs() < 1e-9);
+    assert_eq!(layers[0].name, "layer1.0.conv1.0.0");
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused_with_the_layer() {
+    let network = build(&small(|_| ()), clip(8, 32));
+    let costs = network.costs();
+    assert!(costs.check_plan(&costs.uniform_plan(1, 0)).is_ok());
+    let mut plan = costs.uniform_plan(1, 0);
+    plan.layers.pop();
+    let error = costs.check_plan(&plan).expect_err("too short").to_string();
+    assert!(error.contains("the plan has 15 layers, the network 16"), "{error}");
+    let mut plan = costs.uniform_plan(1, 0);
+    plan.layers[2].v_time_no = plan.layers[2].v_time_no.zeros_like();
+    let error = costs.check_plan(&plan).expect_err("nothing live").to_string();
+    assert!(error.contains("layer1.0.conv2.0.0") && error.contains("no temporal option"), "{error}");
+    let mut plan = costs.uniform_plan(1, 0);
+    plan.layers[0].v_channel_no = plan.layers[0].v_time_no.narrow(1, 0, 1);
+    let error = costs.check_plan(&plan).expect_err("too narrow").to_string();
+    assert!(error.contains("layer1.0.conv1.0.0") && error.contains("2 options"), "{error}");
+}
