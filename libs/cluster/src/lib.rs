@@ -3,12 +3,19 @@
 //! No I/O, no clock, no runtime, no randomness that is not derived from the run's seed. Actors execute what this crate
 //! decides.
 
+pub mod command;
+pub mod event;
 pub mod ids;
 pub mod lanes;
+pub mod ledger;
 pub mod limits;
 mod permutation;
+pub mod phase;
 pub mod plan;
 pub mod recipe;
+pub mod report;
+pub mod run;
 pub mod seed;
+mod show;
 
 pub use permutation::Permutation;

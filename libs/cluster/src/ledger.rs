@@ -1,0 +1,230 @@
+//! The run record: what is journalled before anybody acts on it, and what replaying it yields.
+//!
+//! The journal is a run's only durable state (with the checkpoints that it names). A cold start and a resume are one
+//! path: replay, then go on.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    ids::{GenerationNumber, Member, RunName},
+    report::{Commit, DataSet},
+};
+
+/// One entry of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The run exists. The first entry, and only the first.
+    Created {
+        /// The run.
+        run: RunName,
+        /// The recipe's canonical text.
+        recipe: String,
+        /// Its digest.
+        recipe_digest: String,
+    },
+    /// A coordinator has taken the run over; whoever had it before is fenced from here on.
+    Opened {
+        /// That coordinator's process, a uuid.
+        coordinator: String,
+    },
+    /// The data is known, so the plan is fixed.
+    Planned {
+        /// The data.
+        data_set: DataSet,
+        /// Steps of the whole run.
+        total_steps: u64,
+    },
+    /// A set of workers was agreed on. Nobody is told before this is written.
+    Generation {
+        /// Its number.
+        number: GenerationNumber,
+        /// The workers by rank.
+        workers: Vec<Member>,
+        /// Prefix of the checkpoint that they start from.
+        restore: Option<String>,
+    },
+    /// A checkpoint is real.
+    Committed(Commit),
+    /// All steps are done. The last entry.
+    Finished {
+        /// Steps applied.
+        step: u64,
+    },
+}
+
+/// What the journal says, summed up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    recipe: Option<(String, String)>,
+    plan: Option<(DataSet, u64)>,
+    generation: GenerationNumber,
+    commits: Vec<Commit>,
+    finished: Option<u64>,
+}
+
+/// An entry that can't follow the ones before it.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+#[error("the run record is inconsistent: {0}")]
+pub struct LedgerError(String);
+
+impl Ledger {
+    /// Replays a journal from its beginning.
+    pub fn replay<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Result<Self, LedgerError> {
+        let mut ledger = Self::default();
+        for entry in entries {
+            ledger.apply(entry)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Applies one entry; refuses what would break an invariant of the run.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), LedgerError> {
+        if self.recipe.is_none() != matches!(entry, Entry::Created { .. }) {
+            return Err(LedgerError("`created` must be the first entry, and come once".to_owned()));
+        }
+        match entry {
+            Entry::Created { recipe, recipe_digest, .. } => {
+                self.recipe = Some((recipe.clone(), recipe_digest.clone()));
+            }
+            Entry::Opened { .. } => {}
+            Entry::Planned { data_set, total_steps } => self.plan_once(data_set, *total_steps)?,
+            Entry::Generation { number, .. } => self.raise_generation(*number)?,
+            Entry::Committed(commit) => self.add_commit(commit)?,
+            Entry::Finished { step } => self.finished = Some(*step),
+        }
+        Ok(())
+    }
+
+    fn plan_once(&mut self, data_set: &DataSet, total_steps: u64) -> Result<(), LedgerError> {
+        match self.plan.replace((data_set.clone(), total_steps)) {
+            None => Ok(()),
+            Some(_) => Err(LedgerError("a second `planned`".to_owned())),
+        }
+    }
+
+    fn raise_generation(&mut self, number: GenerationNumber) -> Result<(), LedgerError> {
+        if number <= self.generation {
+            return Err(LedgerError(format!("generation {number} after generation {}", self.generation)));
+        }
+        self.generation = number;
+        Ok(())
+    }
+
+    fn add_commit(&mut self, commit: &Commit) -> Result<(), LedgerError> {
+        match self.commits.last() {
+            Some(last) if commit.step <= last.step => {
+                Err(LedgerError(format!("a commit of step {} after one of step {}", commit.step, last.step)))
+            }
+            _ => {
+                self.commits.push(commit.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// The recipe's text and digest, once the run is created.
+    pub fn recipe(&self) -> Option<(&str, &str)> {
+        self.recipe.as_ref().map(|(text, digest)| (text.as_str(), digest.as_str()))
+    }
+
+    /// The data, once planned.
+    pub fn data_set(&self) -> Option<&DataSet> {
+        self.plan.as_ref().map(|(data_set, _)| data_set)
+    }
+
+    /// Steps of the whole run, once planned.
+    pub fn total_steps(&self) -> Option<u64> {
+        self.plan.as_ref().map(|(_, steps)| *steps)
+    }
+
+    /// The number of the latest generation; 0 before the first.
+    pub fn generation(&self) -> GenerationNumber {
+        self.generation
+    }
+
+    /// Every committed checkpoint, oldest first.
+    pub fn commits(&self) -> &[Commit] {
+        &self.commits
+    }
+
+    /// The checkpoint to start from.
+    pub fn last_commit(&self) -> Option<&Commit> {
+        self.commits.last()
+    }
+
+    /// Steps that survive a loss of everything.
+    pub fn committed_step(&self) -> u64 {
+        self.last_commit().map_or(0, |commit| commit.step)
+    }
+
+    /// The number of steps at which the run was finished, if it is.
+    pub fn finished(&self) -> Option<u64> {
+        self.finished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created() -> Entry {
+        Entry::Created {
+            run: "demo".parse().expect("a good name"),
+            recipe: "name = \"demo\"".to_owned(),
+            recipe_digest: "d".to_owned(),
+        }
+    }
+
+    fn generation(number: u64) -> Entry {
+        Entry::Generation { number: GenerationNumber(number), workers: Vec::new(), restore: None }
+    }
+
+    fn committed(step: u64) -> Entry {
+        Entry::Committed(Commit {
+            step,
+            generation: GenerationNumber(1),
+            prefix: format!("runs/demo/checkpoints/{step:08}-g1"),
+            manifest_digest: "m".to_owned(),
+        })
+    }
+
+    fn refusal(entries: &[Entry]) -> String {
+        Ledger::replay(entries).expect_err("inconsistent").to_string()
+    }
+
+    #[test]
+    fn a_replay_knows_where_to_go_on() {
+        let entries = [created(), generation(1), committed(50), committed(100), generation(2), committed(150)];
+        let ledger = Ledger::replay(&entries).expect("consistent");
+        assert_eq!((ledger.generation(), ledger.committed_step()), (GenerationNumber(2), 150));
+        assert_eq!(ledger.commits().len(), 3);
+        assert_eq!((ledger.finished(), ledger.recipe()), (None, Some(("name = \"demo\"", "d"))));
+    }
+
+    #[test]
+    fn an_empty_journal_is_a_run_that_does_not_exist() {
+        assert_eq!(Ledger::replay([]).expect("consistent").recipe(), None);
+    }
+
+    #[test]
+    fn generations_and_commits_only_grow() {
+        assert!(refusal(&[created(), generation(2), generation(2)]).contains("generation 2 after generation 2"));
+        assert!(refusal(&[created(), committed(50), committed(50)]).contains("step 50 after one of step 50"));
+    }
+
+    #[test]
+    fn a_run_is_created_first_and_once() {
+        assert!(refusal(&[generation(1)]).contains("`created` must be the first"));
+        assert!(refusal(&[created(), created()]).contains("`created` must be the first"));
+    }
+
+    #[test]
+    fn a_plan_is_made_once() {
+        let data_set = DataSet { train_clips: 1, val_clips: 1, digest: "x".to_owned(), classes: Vec::new() };
+        let planned = Entry::Planned { data_set, total_steps: 3 };
+        assert_eq!(Ledger::replay(&[created(), planned.clone()]).expect("consistent").total_steps(), Some(3));
+        assert!(refusal(&[created(), planned.clone(), planned]).contains("a second `planned`"));
+    }
+}

@@ -1,0 +1,109 @@
+//! How a run stops: in good order, or at once.
+
+use std::time::Duration;
+
+use super::Run;
+use crate::{
+    command::{Command, Notice, Order},
+    ids::Member,
+    phase::Phase,
+};
+
+impl Run {
+    /// Somebody wants the run to stop in good order.
+    pub(super) fn drain(&mut self, by: String, now: Duration) {
+        match &self.phase {
+            Phase::Forming { assembly, .. } | Phase::Training { assembly, .. } => {
+                let (generation, workers) = (assembly.generation, assembly.workers.clone());
+                for worker in &workers {
+                    self.order(worker, Order::Drain);
+                }
+                let waits_for = workers.into_iter().collect();
+                self.phase = Phase::Draining { since: now, generation, waits_for, broken: false, trained: false };
+                self.tell(Notice::Draining { by });
+            }
+            Phase::Gathering { .. } | Phase::Recording { .. } => {
+                let at = self.ledger.committed_step();
+                self.stop(0, format!("stopped ({by}) while nothing was being trained; {}", kept(at)));
+            }
+            Phase::Draining { .. } => self.stop(75, format!("stopped at once ({by})")),
+            Phase::Finishing | Phase::Ended => {}
+        }
+    }
+
+    /// A worker goes away in good order.
+    pub(super) fn leave(&mut self, member: &Member, now: Duration) {
+        if !self.is_present(member) {
+            return;
+        }
+        if matches!(self.phase, Phase::Draining { .. }) {
+            self.members.remove(&member.name);
+            return self.depart(member, false);
+        }
+        let is_seated = self.seated().contains(member);
+        self.members.remove(&member.name);
+        self.changed_at = now;
+        if is_seated && !self.phase.is_closing() {
+            self.why = format!("{member} left");
+            self.phase = Phase::Gathering { since: now };
+            self.try_form(now);
+        }
+    }
+
+    /// A worker is gone during a drain.
+    pub(super) fn depart(&mut self, member: &Member, in_disorder: bool) {
+        if let Phase::Draining { waits_for, broken, .. } = &mut self.phase {
+            let was_awaited = waits_for.remove(member);
+            *broken |= in_disorder && was_awaited;
+        }
+        self.try_end_drain();
+    }
+
+    /// The drain is over when all workers are gone and no commit is being written.
+    pub(super) fn try_end_drain(&mut self) {
+        let Phase::Draining { waits_for, broken, trained, .. } = &self.phase else { return };
+        if !waits_for.is_empty() || self.committing.is_some() {
+            return;
+        }
+        let (broken, trained, at) = (*broken, *trained, self.ledger.committed_step());
+        if trained && !broken {
+            self.finish(self.applied_step);
+        } else if at < self.applied_step {
+            let lost = self.applied_step - at;
+            self.stop(75, format!("stopped, but the last {lost} steps are in no checkpoint; {}", kept(at)));
+        } else if broken {
+            self.stop(75, format!("stopped, but not every worker left in good order; {}", kept(at)));
+        } else {
+            self.stop(0, format!("stopped as asked; {}", kept(at)));
+        }
+    }
+
+    /// Somebody did not leave in time.
+    pub(super) fn expire_drain(&mut self) {
+        let Phase::Draining { waits_for, .. } = &self.phase else { return };
+        let names: Vec<String> = waits_for.iter().map(|member| member.name.to_string()).collect();
+        let (limit, at) = (self.policy.limits.drain, self.ledger.committed_step());
+        self.stop(75, format!("{} did not leave within {limit:?}; {}", names.join(", "), kept(at)));
+    }
+
+    /// Ends it: everybody is told, and nothing is decided any more.
+    pub(super) fn stop(&mut self, code: u8, sentence: String) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let members: Vec<Member> = self.members.values().map(|present| present.member.clone()).collect();
+        for member in members {
+            self.order(&member, Order::Stop { reason: sentence.clone(), code });
+        }
+        self.out.push(Command::End { code, sentence });
+        self.phase = Phase::Ended;
+    }
+}
+
+/// What survives, in words.
+fn kept(step: u64) -> String {
+    match step {
+        0 => "there is no checkpoint yet".to_owned(),
+        step => format!("the checkpoint of step {step} is committed"),
+    }
+}

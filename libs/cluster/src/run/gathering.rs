@@ -1,0 +1,183 @@
+//! Who is there, and when that is enough for a generation.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{Present, Run};
+use crate::{
+    command::{Assembly, Command, Notice, Order, Seat},
+    event::Role,
+    ids::{GenerationNumber, Member},
+    lanes,
+    ledger::Entry,
+    phase::Phase,
+    report::DataSet,
+};
+
+impl Run {
+    pub(super) fn join(&mut self, member: Member, role: Role, now: Duration) {
+        if self.phase.is_closing() {
+            let reason = "the run is stopping; start it again to go on".to_owned();
+            return self.out.push(Command::Refuse(member, reason));
+        }
+        self.vacate(&member, now);
+        if let Some(joined) = self.children.get_mut(&member.name) {
+            *joined = true;
+        }
+        self.changed_at = now;
+        self.out.push(Command::Welcome(member.clone()));
+        self.members.insert(member.name.clone(), Present { member, role, has_data: false });
+        self.try_form(now);
+    }
+
+    /// Whoever sat in the seat of a newcomer is gone, known or not.
+    fn vacate(&mut self, newcomer: &Member, now: Duration) {
+        let Some(old) = self.members.remove(&newcomer.name) else { return };
+        if old.member != *newcomer {
+            let reason = format!("{newcomer} has taken your seat");
+            self.order(&old.member, Order::Stop { reason, code: 75 });
+        }
+        if self.seated().contains(&old.member) {
+            self.blame_loss(&old, "was replaced by a newer process".to_owned(), now);
+        }
+    }
+
+    pub(super) fn find_data(&mut self, member: &Member, data_set: DataSet, now: Duration) {
+        if !self.is_present(member) || self.phase.is_closing() {
+            return;
+        }
+        if let Some(sentence) = self.object_to(&data_set) {
+            return self.stop(78, format!("{member}: {sentence}"));
+        }
+        if let Some(present) = self.members.get_mut(&member.name) {
+            present.has_data = true;
+        }
+        self.changed_at = now;
+        if self.ledger.data_set().is_none() && self.planning.is_none() {
+            self.plan(data_set);
+        }
+        self.try_form(now);
+    }
+
+    /// Why the run can't use this data.
+    fn object_to(&self, data_set: &DataSet) -> Option<String> {
+        if data_set.train_clips == 0 {
+            return Some("the train set holds no clips; fill it with `dataloader pack`, or mend data.train".to_owned());
+        }
+        let planned = self.ledger.data_set().or(self.planning.as_ref())?;
+        (planned.digest != data_set.digest).then(|| {
+            format!(
+                "this is not the data that the run was planned for: {} train and {} validation clips (digest {:.12}), \
+                 planned were {} and {} ({:.12}); restore the data, or start a run under another name",
+                data_set.train_clips,
+                data_set.val_clips,
+                data_set.digest,
+                planned.train_clips,
+                planned.val_clips,
+                planned.digest
+            )
+        })
+    }
+
+    fn plan(&mut self, data_set: DataSet) {
+        match self.recipe.plan(data_set.train_clips) {
+            Ok(plan) => {
+                let total_steps = plan.total_steps(self.recipe.epochs());
+                self.planning = Some(data_set.clone());
+                self.out.push(Command::Record(Entry::Planned { data_set, total_steps }));
+            }
+            Err(error) => self.stop(78, error.to_string()),
+        }
+    }
+
+    pub(super) fn tick_gathering(&mut self, now: Duration) {
+        self.settle(now);
+        self.try_form(now);
+        let Phase::Gathering { .. } = self.phase else { return };
+        let limits = self.policy.limits;
+        if !self.children.is_empty() && now > self.changed_at + limits.join {
+            let whom = self.waits_for();
+            return self.stop(1, format!("waited {:?} in vain for {whom}; their logs may say why", limits.join));
+        }
+        if now >= self.told_at + limits.patience {
+            self.told_at = now;
+            let whom = self.waits_for();
+            self.tell(Notice::Waiting { whom });
+        }
+    }
+
+    /// Whom the run waits for before it can step, in words.
+    pub fn waits_for(&self) -> String {
+        let mut whom = Vec::new();
+        let (here, wanted) = (self.workers().len(), self.policy.workers as usize);
+        if here < wanted {
+            let names = self.absent_children("worker");
+            let names = if names.is_empty() { "more workers".to_owned() } else { names };
+            whom.push(format!("{names} ({here} of {wanted} workers are here)"));
+        }
+        if self.loaders().is_empty() {
+            whom.push("a loader that has opened the data".to_owned());
+        }
+        if whom.is_empty() {
+            whom.push("the run record to be written".to_owned());
+        }
+        whom.join(" and ")
+    }
+
+    fn absent_children(&self, prefix: &str) -> String {
+        let absent = self.children.keys().filter(|name| !self.members.contains_key(*name));
+        let names: Vec<&str> = absent.map(|name| name.as_str()).filter(|name| name.starts_with(prefix)).collect();
+        names.join(", ")
+    }
+
+    /// Forms a generation if all that it needs is there.
+    pub(super) fn try_form(&mut self, now: Duration) {
+        let Phase::Gathering { since } = self.phase else { return };
+        // A commit that is being written decides where the generation starts.
+        if self.incident.is_some() || self.committing.is_some() {
+            return;
+        }
+        let Some(data_set) = self.ledger.data_set().cloned() else { return };
+        let (mut workers, loaders) = (self.workers(), self.loaders());
+        if loaders.is_empty() || !self.is_enough(workers.len(), now - since) {
+            return;
+        }
+        workers.truncate(self.policy.workers as usize);
+        self.announced = self.announced.next();
+        let restore = self.ledger.last_commit().cloned();
+        let prefix = restore.as_ref().map(|commit| commit.prefix.clone());
+        let entry = Entry::Generation { number: self.announced, workers: workers.clone(), restore: prefix };
+        let assembly = Arc::new(Assembly { generation: self.announced, workers, loaders, restore, data_set });
+        self.phase = Phase::Recording { assembly };
+        self.out.push(Command::Record(entry));
+    }
+
+    /// All workers, or, once the run has stepped and the others had their time to come back, the fewest allowed.
+    fn is_enough(&self, workers: usize, waited: Duration) -> bool {
+        let (all, fewest) = (self.policy.workers as usize, self.policy.min_workers as usize);
+        let had_their_time = self.announced > GenerationNumber(0) && waited >= self.policy.limits.patience;
+        workers >= all || (workers >= fewest && had_their_time)
+    }
+
+    /// The generation is in the journal: tell its workers, if all are still there.
+    pub(super) fn announce(&mut self, number: GenerationNumber, now: Duration) {
+        let Phase::Recording { assembly } = &self.phase else { return };
+        let assembly = Arc::clone(assembly);
+        if assembly.generation != number {
+            return;
+        }
+        if !assembly.workers.iter().all(|member| self.is_present(member)) {
+            self.phase = Phase::Gathering { since: now };
+            return self.try_form(now);
+        }
+        self.out.push(Command::OpenRendezvous(number));
+        let world = u32::try_from(assembly.workers.len()).expect("policy.workers is a u32");
+        let shares = lanes::assign(self.recipe.run().lanes, world);
+        for ((rank, lanes), member) in (0..).zip(shares).zip(&assembly.workers) {
+            self.order(member, Order::Sit(Seat { rank, lanes, assembly: Arc::clone(&assembly) }));
+        }
+        self.applied_step = assembly.restore.as_ref().map_or(0, |commit| commit.step);
+        let why = std::mem::replace(&mut self.why, "the workers changed".to_owned());
+        self.tell(Notice::Generation { assembly: Arc::clone(&assembly), why });
+        self.phase = Phase::Forming { assembly, since: now, formed: BTreeSet::new() };
+    }
+}

@@ -1,0 +1,115 @@
+//! What a generation does: form, step, store, finish.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::Run;
+use crate::{
+    command::{Command, Notice, Order},
+    event::Stored,
+    ids::{GenerationNumber, Member},
+    ledger::Entry,
+    phase::Phase,
+    report::{Commit, StepReport},
+};
+
+impl Run {
+    pub(super) fn form(&mut self, member: Member, generation: GenerationNumber, step: u64) {
+        let Phase::Forming { assembly, formed, .. } = &mut self.phase else { return };
+        if assembly.generation != generation || !assembly.workers.contains(&member) {
+            return;
+        }
+        formed.insert(member);
+        if formed.len() == assembly.workers.len() {
+            let assembly = Arc::clone(assembly);
+            self.phase = Phase::Training { assembly, trained: BTreeSet::new() };
+            self.tell(Notice::Formed { generation, step });
+        }
+    }
+
+    pub(super) fn step(&mut self, report: StepReport) {
+        if self.phase.is_current(report.generation) {
+            self.applied_step = report.step;
+            self.tell(Notice::Step(report));
+        }
+    }
+
+    /// A checkpoint's objects are there. It counts as long as no newer generation was agreed on, even if the one that
+    /// wrote it has just fallen apart.
+    pub(super) fn store(&mut self, stored: Stored) {
+        let Stored { generation, step, prefix, manifest_digest } = stored;
+        let is_over = matches!(self.phase, Phase::Recording { .. } | Phase::Finishing | Phase::Ended);
+        if generation != self.announced || is_over {
+            return;
+        }
+        match self.ledger.last_commit().cloned() {
+            Some(last) if step == last.step => self.send_commit(&last),
+            Some(last) if step < last.step => self.tell(Notice::Warning(format!(
+                "a checkpoint of step {step} came after the commit of step {}; it is left out",
+                last.step
+            ))),
+            _ if self.committing.is_some_and(|pending| step <= pending) => {}
+            _ => {
+                self.committing = Some(step);
+                let commit = Commit { step, generation, prefix, manifest_digest };
+                self.out.push(Command::Record(Entry::Committed(commit)));
+            }
+        }
+    }
+
+    /// The commit is written: the checkpoint is real, and the run has made progress.
+    pub(super) fn confirm(&mut self, commit: &Commit, now: Duration) {
+        if self.committing.is_some_and(|pending| pending <= commit.step) {
+            self.committing = None;
+        }
+        self.setbacks = 0;
+        self.tell(Notice::Committed(commit.clone()));
+        self.send_commit(commit);
+        match self.phase {
+            Phase::Gathering { .. } => self.try_form(now),
+            Phase::Training { .. } => self.take_newcomers(now),
+            Phase::Draining { .. } => self.try_end_drain(),
+            _ => {}
+        }
+    }
+
+    fn send_commit(&mut self, commit: &Commit) {
+        for worker in self.workers() {
+            self.order(&worker, Order::Committed(commit.clone()));
+        }
+    }
+
+    /// Right after a commit nothing is lost by starting over from it, so spares are taken in here.
+    fn take_newcomers(&mut self, now: Duration) {
+        let Phase::Training { assembly, trained } = &self.phase else { return };
+        let (seated, here) = (assembly.workers.len(), self.workers().len());
+        if seated < self.policy.workers as usize && here > seated && trained.is_empty() {
+            self.why = format!("{here} workers are here, {seated} were at work");
+            // Waiting is over before it begins: whoever is here is taken.
+            self.phase = Phase::Gathering { since: now.saturating_sub(self.policy.limits.patience) };
+            self.try_form(now);
+        }
+    }
+
+    pub(super) fn train_through(&mut self, member: Member, generation: GenerationNumber, step: u64) {
+        match &mut self.phase {
+            Phase::Training { assembly, trained } if assembly.generation == generation => {
+                trained.insert(member);
+                if assembly.workers.iter().all(|worker| trained.contains(worker)) {
+                    self.finish(step);
+                }
+            }
+            Phase::Draining { generation: current, waits_for, trained, .. } if *current == generation => {
+                *trained = true;
+                waits_for.remove(&member);
+                self.applied_step = step;
+                self.try_end_drain();
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn finish(&mut self, step: u64) {
+        self.phase = Phase::Finishing;
+        self.out.push(Command::Record(Entry::Finished { step }));
+    }
+}

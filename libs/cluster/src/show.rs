@@ -1,0 +1,90 @@
+//! Commands and notices as one line each: for logs, and for tests that compare lists of them.
+
+use std::fmt;
+
+use crate::{
+    command::{Command, Notice, Order},
+    ledger::Entry,
+};
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Welcome(member) => write!(f, "welcome {member}"),
+            Self::Refuse(member, reason) => write!(f, "refuse {member}: {reason}"),
+            Self::Record(entry) => write!(f, "record {entry}"),
+            Self::OpenRendezvous(generation) => write!(f, "open rendezvous {generation}"),
+            Self::Order(member, order) => write!(f, "order {member}: {order}"),
+            Self::Launch { child, after } if after.is_zero() => write!(f, "launch {child}"),
+            Self::Launch { child, after } => write!(f, "launch {child} after {after:?}"),
+            Self::Kill(child) => write!(f, "kill {child}"),
+            Self::Tell(notice) => write!(f, "tell {notice}"),
+            Self::End { code, sentence } => write!(f, "end {code}: {sentence}"),
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sit(seat) => {
+                let (lanes, assembly) = (&seat.lanes, &seat.assembly);
+                let world = assembly.workers.len();
+                write!(f, "generation {} rank {}/{world} lanes {lanes:?}", assembly.generation, seat.rank)
+            }
+            Self::Committed(commit) => write!(f, "committed step {}", commit.step),
+            Self::Drain => f.write_str("drain"),
+            Self::Stop { reason, code } => write!(f, "stop {code}: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created { run, recipe_digest, .. } => write!(f, "created {run} with recipe {recipe_digest:.12}"),
+            Self::Opened { coordinator } => write!(f, "opened by {coordinator}"),
+            Self::Planned { data_set, total_steps } => {
+                write!(f, "planned {total_steps} steps over {} clips", data_set.train_clips)
+            }
+            Self::Generation { number, workers, restore } => {
+                let from = restore.as_deref().unwrap_or("the seed");
+                write!(f, "generation {number} of {} workers from {from}", workers.len())
+            }
+            Self::Committed(commit) => write!(f, "committed step {}", commit.step),
+            Self::Finished { step } => write!(f, "finished at step {step}"),
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Planned { data_set, total_steps } => {
+                let (train, val, classes) = (data_set.train_clips, data_set.val_clips, data_set.classes.len());
+                write!(f, "data: {train} train and {val} validation clips, {classes} classes; {total_steps} steps")
+            }
+            Self::Waiting { whom } => write!(f, "waiting for {whom}"),
+            Self::Generation { assembly, why } => {
+                write!(f, "generation {} of ", assembly.generation)?;
+                match assembly.workers.len() {
+                    1 => f.write_str("1 worker")?,
+                    world => write!(f, "{world} workers")?,
+                }
+                match &assembly.restore {
+                    Some(commit) => write!(f, " from the checkpoint of step {}", commit.step)?,
+                    None => f.write_str(" from the seed")?,
+                }
+                write!(f, ": {why}")
+            }
+            Self::Formed { generation, step } => write!(f, "generation {generation} is ready for step {step}"),
+            Self::Step(report) => write!(f, "step {}", report.step),
+            Self::Evaluated(evaluation) => write!(f, "evaluated epoch {}", evaluation.epoch),
+            Self::Committed(commit) => write!(f, "checkpoint of step {} committed: {}", commit.step, commit.prefix),
+            Self::Quarantined { key, reason } => write!(f, "clip {key} is broken: {reason}"),
+            Self::SetBack { cause, count, of } => write!(f, "set back ({count} of {of}): {cause}"),
+            Self::Draining { by } => write!(f, "stopping in good order ({by})"),
+            Self::Warning(text) => write!(f, "warning: {text}"),
+        }
+    }
+}
