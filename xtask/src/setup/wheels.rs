@@ -84,12 +84,13 @@ fn download(wheels: &[Wheel], cache: &Path) -> Result<()> {
         "--abi",
         "none",
     ]);
-    for minor in (5..=28).rev() {
-        pip.arg("--platform").arg(format!("manylinux_2_{minor}_x86_64"));
+    for tag in ["2_28", "2_27", "2_25", "2_18", "2_17", "2_12", "2_5"] {
+        pip.arg("--platform").arg(format!("manylinux_{tag}_x86_64"));
     }
     pip.args(["--platform", "manylinux2014_x86_64", "--platform", "any", "--dest"]).arg(cache);
     pip.args(wheels.iter().map(|wheel| wheel.requirement));
     process::run(&mut pip, "downloading with pip")
+        .context("no package came; does pip reach its index? (`python3 -m pip config list` shows which it asks)")
 }
 
 /// The file that pip made of `wheel`'s requirement.
