@@ -1,0 +1,77 @@
+//! Why training could not go on.
+
+use models::ModelError;
+
+/// Why a trainer refused, or could not do, what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting of the recipe is out of its bounds.
+    #[error("training setting `{field}` is {value}: it must be {bound}")]
+    Setting {
+        /// The setting, as written in the recipe.
+        field: String,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        bound: String,
+    },
+    /// The network could not be made.
+    #[error("build the network: {0}")]
+    Model(#[from] ModelError),
+    /// A batch does not fit.
+    #[error("batch of lane {lane} at step {step}: {problem}")]
+    Batch {
+        /// The step that was to be done.
+        step: u64,
+        /// The lane the batch is for; for a held-out batch the number of clips seen before it.
+        lane: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A number got lost: the loss or the gradient is infinite or not a number. Nothing was changed.
+    #[error("step {step}: {what}; the weights before this step are kept: lower the learning rate or λ from there")]
+    NotFinite {
+        /// The step that failed.
+        step: u64,
+        /// What is not finite, and in which lanes.
+        what: String,
+    },
+    /// The peers could not be reached.
+    #[error("step {step}: {source}")]
+    Collective {
+        /// The step that was being done.
+        step: u64,
+        /// What the group says.
+        source: collective::Error,
+    },
+    /// The members of a group do not hold the same state.
+    #[error(
+        "the workers differ before the first step of their group: {differences}; \
+         all must start from one checkpoint, or all from none"
+    )]
+    Diverged {
+        /// Rank by rank: step and fingerprint.
+        differences: String,
+    },
+    /// A call came in the wrong order.
+    #[error("{call} {problem}")]
+    Order {
+        /// The call.
+        call: &'static str,
+        /// Why it can't be done now.
+        problem: String,
+    },
+    /// A checkpoint does not fit this run. Nothing was changed.
+    #[error("restore the training state: {problem}")]
+    Restore {
+        /// What does not fit.
+        problem: String,
+    },
+    /// A snapshot could not be taken.
+    #[error("take a snapshot of the training state: {problem}")]
+    Snapshot {
+        /// What went wrong.
+        problem: String,
+    },
+}
