@@ -125,7 +125,7 @@ fn a_store_is_let_go_with_its_group() {
 #[test]
 fn a_silent_peer_ends_in_the_timeout_and_says_so() {
     let store = Arc::new(MemoryStore::new());
-    let (done, wait_for_done) = std::sync::mpsc::channel::<()>();
+    let (done, wait_for_done) = std::sync::mpsc::sync_channel::<()>(1);
     std::thread::scope(|scope| {
         let hasty = |rank| Member { timeout: Duration::from_millis(500), ..member(rank, 2) };
         let theirs: Arc<MemoryStore> = Arc::clone(&store);

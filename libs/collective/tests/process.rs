@@ -113,7 +113,7 @@ fn a_killed_peer_is_seen_at_once() {
     assert_eq!(Vec::<f32>::try_from(&tensor).expect("floats"), [3.0, 5.0]);
 
     // The survivor waits inside a sum when the peer is killed: it has said that it is about to enter.
-    let (entering, entered) = mpsc::channel();
+    let (entering, entered) = mpsc::sync_channel(1);
     let survivor = std::thread::spawn(move || {
         entering.send(()).expect("the test listens");
         let error = group.all_reduce_sum(&Tensor::from_slice(&[1.0f32, 1.0])).expect_err("the peer never sums again");

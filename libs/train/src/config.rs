@@ -255,3 +255,7 @@ fn within(field: &str, value: f64, (low, high): (f64, f64)) -> Result<(), TrainE
 fn setting(field: impl Into<String>, value: impl ToString, bound: impl Into<String>) -> TrainError {
     TrainError::Setting { field: field.into(), value: value.to_string(), bound: bound.into() }
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -44,3 +44,7 @@ impl Sgd {
         let _ = p.g_sub_(&update.g_mul_scalar_(rate));
     }
 }
+
+#[cfg(test)]
+#[path = "optim_tests.rs"]
+mod tests;

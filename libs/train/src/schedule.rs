@@ -86,3 +86,7 @@ impl Placed {
         start + (end - start) * progress
     }
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;

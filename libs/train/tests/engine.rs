@@ -1,0 +1,377 @@
+//! The trainer as a worker uses it, on a toy: what it computes does not depend on how it is cut up.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use collective::{Address, Group, Member, MemoryStore};
+use models::{ClipShape, ModelConfig};
+use tch::Device;
+use train::{ClipBatch, Lambda, OptimConfig, Pixels, Snapshot, Stage, StepReport, TrainConfig, TrainError, Trainer};
+
+const CLIP: ClipShape = ClipShape { frames: 4, height: 16, width: 16 };
+const CLASSES: i64 = 3;
+
+fn model(dynamic: &str) -> ModelConfig {
+    model_with(dynamic, 2.0)
+}
+
+fn model_with(dynamic: &str, full_bias: f64) -> ModelConfig {
+    let document = format!(
+        r#"
+        backbone = "r2plus1d"
+        blocks = [1, 1, 1, 1]
+        widths = [4, 8, 8, 8]
+        classes = {CLASSES}
+        dynamic = "{dynamic}"
+        [gate]
+        hidden = 8
+        full_bias = {full_bias:?}
+        "#
+    );
+    toml::from_str(&document).expect("a good document")
+}
+
+fn stage(name: &str, lr: f64) -> Stage {
+    Stage {
+        name: name.to_owned(),
+        epochs: 10,
+        lr,
+        lr_end: 0.0,
+        warmup_epochs: 1.0,
+        lambda: Lambda::Constant(0.0),
+        lambda_ramp: 1.0,
+        gate_lr_scale: None,
+        target_share: 0.0,
+    }
+}
+
+fn config(lanes: u32) -> TrainConfig {
+    TrainConfig {
+        model: model("all"),
+        clip: CLIP,
+        optim: OptimConfig::default(),
+        stages: vec![stage("accuracy", 0.05), Stage { lambda: Lambda::Ramp([0.0, 2.0]), ..stage("redundancy", 0.02) }],
+        pixels: Pixels { mean: [0.4; 3], std: [0.25; 3] },
+        seed: 7,
+        lanes,
+        batch_clips: u64::from(lanes) * 6,
+        threads: 1,
+        // A change of stage in the middle of what the tests do.
+        stage_start_steps: vec![0, 4],
+        total_steps: 40,
+    }
+}
+
+fn trainer(config: TrainConfig) -> Trainer {
+    Trainer::new(config, Device::Cpu).expect("a good configuration")
+}
+
+/// Clips whose class can be seen: a bright block that stays, moves right, or moves down.
+fn clip(class: i64, seed: u64) -> Vec<u8> {
+    let (t, h, w) = (CLIP.frames as u64, CLIP.height as u64, CLIP.width as u64);
+    let hash = |x: u64| (x.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8;
+    let (x0, y0) = (hash(seed) as u64 % 8, hash(seed + 1) as u64 % 8);
+    let mut pixels = Vec::new();
+    for at in 0..t * h * w {
+        let (frame, y, x) = (at / (h * w), at / w % h, at % w);
+        let left = x0 + if class == 1 { 2 * frame } else { 0 };
+        let top = y0 + if class == 2 { 2 * frame } else { 0 };
+        let inside = (left..left + 5).contains(&x) && (top..top + 5).contains(&y);
+        let noise = hash(seed.wrapping_mul(31) + at) / 8;
+        pixels.extend([if inside { 200 + noise } else { noise + 20 }; 3]);
+    }
+    pixels
+}
+
+fn batch(seed: u64, clips: usize) -> ClipBatch {
+    let labels: Vec<i64> = (0..clips as i64).map(|i| (i + seed as i64) % CLASSES).collect();
+    let pixels: Vec<u8> = labels.iter().zip(0_u64..).flat_map(|(label, i)| clip(*label, seed * 100 + i)).collect();
+    let [t, h, w] = [CLIP.frames, CLIP.height, CLIP.width].map(|size| size as usize);
+    ClipBatch { pixels_nthwc: pixels.into(), shape: [clips, t, h, w, 3], labels }
+}
+
+/// The batches of `lanes` at `step`: the same whoever asks.
+fn lane_batches(step: u64, lanes: Range<u32>) -> Vec<ClipBatch> {
+    lanes.map(|lane| batch(step * 64 + u64::from(lane), 6)).collect()
+}
+
+fn run(trainer: &mut Trainer, lanes: Range<u32>, steps: Range<u64>) -> Vec<StepReport> {
+    steps.map(|step| trainer.step(&lane_batches(step, lanes.clone()), false).expect("a good step")).collect()
+}
+
+fn bytes(trainer: &Trainer) -> (Vec<u8>, Vec<u8>) {
+    let Snapshot { model, optimizer, .. } = trainer.snapshot().expect("on the CPU");
+    (model, optimizer)
+}
+
+/// What a report says about the run, without the times.
+fn told(reports: &[StepReport]) -> Vec<StepReport> {
+    reports.iter().map(|report| StepReport { seconds: train::Seconds::default(), ..report.clone() }).collect()
+}
+
+/// Runs `work` with a trainer in every rank of a group; `lanes` says who carries what.
+fn on_workers<R: Send>(
+    config: &TrainConfig,
+    lanes: &[Range<u32>],
+    work: impl Fn(&mut Trainer, Range<u32>) -> R + Sync,
+) -> Vec<R> {
+    let store = Arc::new(MemoryStore::new());
+    std::thread::scope(|scope| {
+        let start = |(rank, lanes_of): (u32, &Range<u32>)| {
+            let (store, work, lanes_of) = (Arc::clone(&store), &work, lanes_of.clone());
+            scope.spawn(move || {
+                let world = lanes.len() as u32;
+                let member = Member { rank, world, timeout: Duration::from_secs(60), address: Address::local() };
+                let mut trainer = trainer(config.clone());
+                let group = Group::gloo(store, member).expect("all ranks come");
+                trainer.set_group(Some(group), lanes_of.clone()).expect("all start alike");
+                work(&mut trainer, lanes_of)
+            })
+        };
+        let threads: Vec<_> = (0_u32..).zip(lanes).map(start).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no rank panics")).collect()
+    })
+}
+
+#[test]
+fn two_workers_end_with_the_bytes_of_one() {
+    let config = config(2);
+    let mut alone = trainer(config.clone());
+    let reports = run(&mut alone, 0..2, 0..7);
+    let together = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
+        let reports = run(trainer, lanes, 0..7);
+        (told(&reports), bytes(trainer))
+    });
+    for (told_by_rank, bytes_of_rank) in together {
+        assert_eq!(told_by_rank, told(&reports));
+        assert!(bytes_of_rank == bytes(&alone), "the bytes differ");
+    }
+}
+
+#[test]
+fn a_worker_may_carry_more_lanes_than_another() {
+    let config = config(3);
+    let reports = run(&mut trainer(config.clone()), 0..3, 0..4);
+    let together = on_workers(&config, &[0..2, 2..3], |trainer, lanes| run(trainer, lanes, 0..4));
+    for (one, two) in reports.iter().zip(&together[0]) {
+        assert!((one.loss - two.loss).abs() <= 1e-4 * one.loss, "{} {}", one.loss, two.loss);
+    }
+    assert_eq!(told(&together[0]), told(&together[1]));
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_bytes_of_an_undisturbed_one() {
+    let mut whole = trainer(config(2));
+    run(&mut whole, 0..2, 0..6);
+    let mut first = trainer(config(2));
+    run(&mut first, 0..2, 0..3);
+    let snapshot = first.snapshot().expect("on the CPU");
+    drop(first);
+    assert_eq!(snapshot.step, 3);
+
+    let mut second = trainer(config(2));
+    // What a fresh trainer did before it restores leaves no trace.
+    run(&mut second, 0..2, 17..18);
+    second.restore(&snapshot.model, &snapshot.optimizer, &snapshot.progress).expect("a snapshot of this run");
+    assert_eq!(second.step_number(), 3);
+    assert_eq!(second.snapshot().expect("on the CPU"), snapshot);
+    let reports = run(&mut second, 0..2, 3..6);
+    assert_eq!(reports[2].step, 6);
+    assert!(bytes(&second) == bytes(&whole), "the bytes differ");
+}
+
+#[test]
+fn an_evaluation_leaves_training_untouched() {
+    let mut plain = trainer(config(2));
+    run(&mut plain, 0..2, 0..4);
+    let mut evaluated = trainer(config(2));
+    run(&mut evaluated, 0..2, 0..2);
+    evaluated.begin_eval();
+    evaluated.eval_batch(&batch(900, 5)).expect("a good batch");
+    evaluated.finish_eval().expect("clips were seen");
+    run(&mut evaluated, 0..2, 2..4);
+    assert!(bytes(&evaluated) == bytes(&plain), "the bytes differ");
+}
+
+#[test]
+fn the_backbone_learns_the_toy() {
+    let stages = vec![stage("accuracy", 0.1)];
+    let config = TrainConfig { model: model("none"), stages, stage_start_steps: vec![0], total_steps: 60, ..config(2) };
+    let mut trainer = trainer(config);
+    let reports = run(&mut trainer, 0..2, 0..60);
+    assert_eq!((reports[0].share, reports[0].gmacs_now_avg), (1.0, reports[0].gmacs_backbone));
+    trainer.begin_eval();
+    (0..4).for_each(|chunk| trainer.eval_batch(&batch(10_000 + chunk, 12)).expect("a good batch"));
+    let report = trainer.finish_eval().expect("clips were seen");
+    assert!(report.top1 >= 0.8, "{report:?}");
+    assert_eq!((report.clips, report.layers.len(), report.classes.len()), (48, 0, 3));
+    assert_eq!(report.gmacs_all_in.avg, report.gmacs_backbone);
+}
+
+#[test]
+fn the_efficiency_loss_lowers_what_is_computed() {
+    let redundancy = Stage { lambda: Lambda::Constant(2.0), gate_lr_scale: Some(1.0), ..stage("redundancy", 0.05) };
+    let of = |stage: Stage| TrainConfig {
+        model: model_with("all", 0.6),
+        stages: vec![stage],
+        stage_start_steps: vec![0],
+        total_steps: 40,
+        ..config(2)
+    };
+    let share = |stage: Stage| {
+        let mut trainer = trainer(of(stage));
+        run(&mut trainer, 0..2, 0..40);
+        trainer.begin_eval();
+        (0..2).for_each(|chunk| trainer.eval_batch(&batch(10_000 + chunk, 12)).expect("a good batch"));
+        trainer.finish_eval().expect("clips were seen")
+    };
+    let (with, without) = (share(redundancy.clone()), share(Stage { lambda: Lambda::Constant(0.0), ..redundancy }));
+    let saved = |report: &train::EvalReport| report.gmacs_paper.avg / report.gmacs_backbone;
+    assert!(saved(&with) < 0.8 && saved(&with) < saved(&without) - 0.1, "{} {}", saved(&with), saved(&without));
+    assert!(with.layers.iter().any(|layer| layer.share < 0.5), "{:?}", with.layers);
+    assert!(with.gmacs_paper.min <= with.gmacs_paper.avg && with.gmacs_paper.avg <= with.gmacs_paper.max);
+    assert!(with.gmacs_all_in.avg > with.gmacs_paper.avg);
+}
+
+#[test]
+fn an_evaluation_of_two_workers_is_that_of_one() {
+    let config = config(2);
+    let chunks = |rank: usize, world: usize| (0..5_u64).filter(move |chunk| *chunk as usize % world == rank);
+    let evaluate = |trainer: &mut Trainer, chunks: &mut dyn Iterator<Item = u64>| {
+        trainer.begin_eval();
+        chunks.for_each(|chunk| trainer.eval_batch(&batch(500 + chunk, 4)).expect("a good batch"));
+        trainer.finish_eval().expect("clips were seen")
+    };
+    let mut alone = trainer(config.clone());
+    run(&mut alone, 0..2, 0..3);
+    let one = evaluate(&mut alone, &mut chunks(0, 1));
+    let two = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
+        run(trainer, lanes.clone(), 0..3);
+        evaluate(trainer, &mut chunks(lanes.start as usize, 2))
+    });
+    assert_eq!(two[0], two[1]);
+    assert_eq!(
+        (one.clips, one.top1, one.gmacs_paper, one.dead_axes),
+        (20, two[0].top1, two[0].gmacs_paper, two[0].dead_axes)
+    );
+    assert!((one.loss - two[0].loss).abs() < 1e-9 * one.loss.abs());
+    assert_eq!(one.classes.iter().map(|class| class.clips).sum::<u64>(), 20);
+}
+
+#[test]
+fn every_worker_hears_that_one_wants_to_drain() {
+    let drains = on_workers(&config(2), &[0..1, 1..2], |trainer, lanes| {
+        let step = |trainer: &mut Trainer, step, drain| {
+            trainer.step(&lane_batches(step, lanes.clone()), drain).expect("a good step").drain
+        };
+        [step(trainer, 0, false), step(trainer, 1, lanes.start == 1)]
+    });
+    assert_eq!(drains, [[false, true]; 2]);
+}
+
+#[test]
+fn a_lost_loss_is_named_and_changes_nothing() {
+    let config =
+        TrainConfig { optim: OptimConfig { momentum: 0.0, nesterov: false, ..OptimConfig::default() }, ..config(2) };
+    let outcome = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
+        run(trainer, lanes.clone(), 0..1);
+        let before = bytes(trainer);
+        if lanes.start == 1 {
+            // The head of one worker's copy goes mad.
+            let head = trainer.network().params().all().iter().find(|param| param.name == "fc.bias").expect("a head");
+            tch::no_grad(|| {
+                let _ = head.tensor.narrow(0, 0, 1).fill_(f64::NAN);
+            });
+        }
+        let error = trainer.step(&lane_batches(1, lanes.clone()), false).expect_err("a loss is lost");
+        (error.to_string(), lanes.start == 1 || before == bytes(trainer), trainer.step_number())
+    });
+    for (error, kept, step) in outcome {
+        assert!(error.contains("step 1: the loss is not finite in lanes [1] of 2"), "{error}");
+        assert!(kept);
+        assert_eq!(step, 1);
+    }
+}
+
+#[test]
+fn workers_that_differ_are_refused_before_they_train() {
+    let config = config(2);
+    let store = Arc::new(MemoryStore::new());
+    let join = |rank: u32, config: TrainConfig, store: Arc<MemoryStore>| {
+        let member = Member { rank, world: 2, timeout: Duration::from_secs(60), address: Address::local() };
+        let mut trainer = trainer(config);
+        let group = Group::gloo(store, member).expect("both ranks come");
+        trainer.set_group(Some(group), rank..rank + 1).expect_err("the seeds differ").to_string()
+    };
+    std::thread::scope(|scope| {
+        let other = TrainConfig { seed: 8, ..config.clone() };
+        let (theirs, join) = (Arc::clone(&store), &join);
+        let peer = scope.spawn(move || join(1, other, theirs));
+        let errors = [join(0, config, store), peer.join().expect("no panic")];
+        for error in errors {
+            assert!(error.contains("the workers differ") && error.contains("rank 1 at step 0"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn batches_that_do_not_fit_are_refused_with_lane_and_step() {
+    let mut trainer = trainer(config(2));
+    let refused = |trainer: &mut Trainer, batches: &[ClipBatch]| {
+        let error = trainer.step(batches, false).expect_err("does not fit");
+        assert!(matches!(error, TrainError::Batch { .. }));
+        error.to_string()
+    };
+    let one = lane_batches(0, 0..1);
+    assert_eq!(refused(&mut trainer, &one), "batch of lane 0 at step 0: 1 batches for the lanes 0..2");
+    let short = [one[0].clone(), batch(1, 5)];
+    assert_eq!(refused(&mut trainer, &short), "batch of lane 1 at step 0: 5 clips, but a lane has 6");
+    let mut wrong = lane_batches(0, 0..2);
+    wrong[1].labels[2] = CLASSES;
+    assert!(refused(&mut trainer, &wrong).contains("lane 1 at step 0: label 3"));
+    assert!(trainer.eval_batch(&one[0]).expect_err("not begun").to_string().contains("came before begin_eval"));
+    trainer.begin_eval();
+    assert!(trainer.finish_eval().expect_err("no clip").to_string().contains("before any held-out clip"));
+    assert!(trainer.set_group(None, 0..1).expect_err("lane 1 is nobody's").to_string().contains("lanes"));
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing() {
+    let mut other = trainer(config(2));
+    run(&mut other, 0..2, 0..1);
+    let good = other.snapshot().expect("on the CPU");
+    let mut trainer = trainer(config(2));
+    let before = bytes(&trainer);
+    let mut refused = |model: &[u8], optimizer: &[u8], progress: &serde_json::Value| {
+        let error = trainer.restore(model, optimizer, progress).expect_err("does not fit").to_string();
+        assert!(bytes(&trainer) == before && trainer.step_number() == 0, "something changed");
+        error
+    };
+    let mut progress = good.progress.clone();
+    progress["seed"] = 8.into();
+    assert!(refused(&good.model, &good.optimizer, &progress).contains("its seed is 8, this run's is 7"));
+    progress["seed"] = "x".into();
+    assert!(refused(&good.model, &good.optimizer, &progress).contains("progress record"));
+    assert!(refused(&good.model, &good.model, &good.progress).contains("optimiser's file has"));
+    assert!(refused(&good.model, &good.optimizer[..100], &good.progress).contains("damaged"));
+    assert!(refused(&good.optimizer, &good.optimizer, &good.progress).contains("missing"));
+    trainer.restore(&good.model, &good.optimizer, &good.progress).expect("a good snapshot");
+    assert!(bytes(&trainer) == bytes(&other));
+}
+
+#[test]
+fn the_bytes_name_every_parameter_once() {
+    let snapshot = trainer(config(2)).snapshot().expect("on the CPU");
+    let names = |bytes: &[u8]| {
+        let file = safetensors::SafeTensors::deserialize(bytes).expect("safetensors");
+        let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    let (model, optimizer) = (names(&snapshot.model), names(&snapshot.optimizer));
+    let buffer = |name: &&String| name.contains("running_") || name.contains("num_batches_tracked");
+    let trained: Vec<String> = model.iter().filter(|name| !buffer(name)).cloned().collect();
+    assert_eq!(optimizer, trained);
+    assert!(model.contains(&"layer1.0.conv1.0.0.weight".to_owned()), "{model:?}");
+}
