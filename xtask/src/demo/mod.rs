@@ -95,7 +95,7 @@ impl Demo<'_> {
             return Ok(());
         }
         let mut make = self.service("dataloader");
-        make.args(["demo", "--to", ".vared"]);
+        make.args(["demo", "--to", ".vared/data/demo"]);
         if !self.args.skip_footage {
             let deps = self.workspace.root().join(".deps");
             if footage::fetch(&deps.join("footage"), &deps.join(".footage"))? > 0 {
@@ -211,7 +211,7 @@ mod tests {
         demo.train(BASELINE, &BACKBONE_ONLY).expect("the service succeeds");
         demo.train(DYNAMIC, &[]).expect("the service succeeds");
         demo.evaluate().expect("the service succeeds");
-        let expected = "dataloader demo --to .vared
+        let expected = "dataloader demo --to .vared/data/demo
 coordinator --workers 3 --recipe demo --run demo-backbone --set model.dynamic=\"none\"
 coordinator --workers 3 --recipe demo --run demo
 worker eval --store .vared --run demo --baseline demo-backbone --json target/demo/summary.json

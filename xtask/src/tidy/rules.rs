@@ -9,7 +9,7 @@ use super::source::Source;
 const FILE_LINES: usize = 400;
 /// Lines a function may have.
 const FUNCTION_LINES: usize = 60;
-/// Files and folders that one folder of sources may hold.
+/// Modules that one folder of sources may hold; `plan.rs`, `plan/` and `plan_tests.rs` are one.
 const FOLDER_ENTRIES: usize = 12;
 /// Levels of folders below `src`.
 const FOLDER_DEPTH: usize = 2;
@@ -72,17 +72,22 @@ pub fn folders<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<Finding> {
         let parts: Vec<_> = path.split('/').collect();
         let Some(src) = parts.iter().position(|part| *part == "src") else { continue };
         for depth in src..parts.len() - 1 {
-            entries.entry(parts[..=depth].join("/")).or_default().insert(parts[depth + 1].to_owned());
+            entries.entry(parts[..=depth].join("/")).or_default().insert(module(parts[depth + 1]).to_owned());
         }
     }
     entries.iter().filter_map(|(folder, entries)| folder_finding(folder, entries.len())).collect()
+}
+
+fn module(entry: &str) -> &str {
+    let name = entry.strip_suffix(".rs").unwrap_or(entry);
+    name.strip_suffix("_tests").unwrap_or(name)
 }
 
 fn folder_finding(folder: &str, entries: usize) -> Option<Finding> {
     let depth = folder.split('/').rev().position(|part| part == "src").unwrap_or(0);
     let what = if entries > FOLDER_ENTRIES {
         format!(
-            "{entries} entries, the house has {FOLDER_ENTRIES}: a listing is read at a glance; group those that belong \
+            "{entries} modules, the house has {FOLDER_ENTRIES}: a listing is read at a glance; group those that belong \
              together in a folder"
         )
     } else if depth > FOLDER_DEPTH {
@@ -129,11 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_holds_12_entries_and_src_two_levels() {
+    fn a_folder_holds_12_modules_and_src_two_levels() {
         let files = |n: usize| (0..n).map(|i| format!("libs/x/src/f{i}.rs")).collect::<Vec<_>>();
         assert_eq!(folders(files(12).iter().map(String::as_str)), []);
         let found = folders(files(13).iter().map(String::as_str));
-        assert!(found[0].to_string().starts_with("libs/x/src: 13 entries, the house has 12"), "{}", found[0]);
+        assert!(found[0].to_string().starts_with("libs/x/src: 13 modules, the house has 12"), "{}", found[0]);
+        let one = ["x/src/plan.rs", "x/src/plan/a.rs", "x/src/plan_tests.rs"];
+        assert_eq!(folders(files(11).iter().map(String::as_str).chain(one)), []);
         assert_eq!(folders(["w/src/a/b/c.rs"].into_iter()), []);
         let found = folders(["w/src/a/b/c/d.rs"].into_iter());
         assert!(found[0].to_string().starts_with("w/src/a/b/c: 3 folders below src"), "{}", found[0]);
