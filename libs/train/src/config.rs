@@ -105,7 +105,7 @@ pub struct Stage {
     pub gate_lr_scale: Option<f64>,
     /// The efficiency loss rests in a lane whose clips compute less than this share of the dynamic layers on average.
     #[serde(default)]
-    pub target_share: f64,
+    pub share_target: f64,
 }
 
 impl Stage {
@@ -238,7 +238,7 @@ impl Stage {
             ("lambda", end, (0.0, 1000.0)),
             ("lambda_ramp", self.lambda_ramp, (1e-6, 1.0)),
             ("gate_lr_scale", self.gate_lr_scale.unwrap_or(1.0), (0.0, 100.0)),
-            ("target_share", self.target_share, (0.0, 1.0)),
+            ("share_target", self.share_target, (0.0, 1.0)),
         ];
         settings.into_iter().try_for_each(|(field, value, range)| within(&named(field), value, range))
     }

@@ -17,15 +17,13 @@ pub enum TrainError {
         bound: String,
     },
     /// The network could not be made.
-    #[error("build the network: {0}")]
-    Model(#[from] ModelError),
+    #[error("build the network")]
+    Model(#[source] ModelError),
     /// A batch does not fit.
-    #[error("batch of lane {lane} at step {step}: {problem}")]
+    #[error("batch of {place}: {problem}")]
     Batch {
-        /// The step that was to be done.
-        step: u64,
-        /// The lane the batch is for; for a held-out batch the number of clips seen before it.
-        lane: u64,
+        /// Which lane and step, or which part of an evaluation.
+        place: String,
         /// What is wrong with it.
         problem: String,
     },
@@ -38,11 +36,12 @@ pub enum TrainError {
         what: String,
     },
     /// The peers could not be reached.
-    #[error("step {step}: {source}")]
+    #[error("{doing} with the other workers")]
     Collective {
-        /// The step that was being done.
-        step: u64,
+        /// What was being done.
+        doing: String,
         /// What the group says.
+        #[source]
         source: collective::Error,
     },
     /// The members of a group do not hold the same state.
@@ -67,6 +66,15 @@ pub enum TrainError {
     Restore {
         /// What does not fit.
         problem: String,
+    },
+    /// The network's weights could not be written or read.
+    #[error("{doing} the network's weights")]
+    Weights {
+        /// Save or restore.
+        doing: &'static str,
+        /// What the network says.
+        #[source]
+        source: ModelError,
     },
     /// A snapshot could not be taken.
     #[error("take a snapshot of the training state: {problem}")]

@@ -64,7 +64,8 @@ impl Evaluation {
     /// [`TrainError::Batch`] if the batch does not fit the network.
     pub fn add(&mut self, network: &Network, batch: &ClipBatch, policy: &Policy) -> Result<(), TrainError> {
         if let Some(problem) = batch.problem(self.classes) {
-            return Err(TrainError::Batch { step: 0, lane: self.sums.clips as u64, problem });
+            let place = format!("an evaluation after {} clips", self.sums.clips);
+            return Err(TrainError::Batch { place, problem });
         }
         tch::no_grad(|| {
             let (x_ncthw, labels_n) = self.normalise.to_device(batch);
@@ -81,7 +82,10 @@ impl Evaluation {
     pub fn finish(self, group: Option<&mut Group>) -> Result<EvalReport, TrainError> {
         let sums = match group {
             None => self.sums.clone(),
-            Some(group) => self.sums.gather(group).map_err(|source| TrainError::Collective { step: 0, source })?,
+            Some(group) => self
+                .sums
+                .gather(group)
+                .map_err(|source| TrainError::Collective { doing: "evaluation".into(), source })?,
         };
         if sums.clips == 0.0 {
             return Err(TrainError::Order { call: "finish_eval", problem: "came before any held-out clip".into() });

@@ -71,7 +71,7 @@ impl LossConfig {
         loss.efficiency = efficiency.detach();
         if active {
             // Rests below the target, without asking the device for a number.
-            let awake = loss.share.ge(rates.target_share).to_kind(logits.kind());
+            let awake = loss.share.ge(rates.share_target).to_kind(logits.kind());
             loss.total = cross_entropy + efficiency * awake * rates.lambda;
         }
         loss

@@ -2,7 +2,7 @@ use models::{ClipShape, Mode, ModelConfig, Network, Policy};
 
 use super::*;
 
-const RATES: Rates = Rates { stage: 0, lr: 0.1, gate_lr: 0.1, lambda: 0.8, target_share: 0.0 };
+const RATES: Rates = Rates { stage: 0, lr: 0.1, gate_lr: 0.1, lambda: 0.8, share_target: 0.0 };
 
 fn config() -> LossConfig {
     LossConfig { label_smoothing: 0.0, gamma: 1.0, share_gradient: ShareGradient::StraightThrough, correct_only: true }
@@ -110,10 +110,10 @@ fn the_weighted_mean_lies_between_the_options() {
 fn the_loss_rests_below_its_target() {
     let labels = Tensor::from_slice(&[1_i64, 0]);
     let mean_share = (1.0 + 0.4375) / 2.0;
-    let of = |target_share: f64| {
+    let of = |share_target: f64| {
         let gates = example();
         let v_time_no = gates[0].v_time_no.shallow_clone();
-        let loss = config().of(&forward(gates), &labels, Some(&shares()), &Rates { target_share, ..RATES });
+        let loss = config().of(&forward(gates), &labels, Some(&shares()), &Rates { share_target, ..RATES });
         loss.total.backward();
         (values(&(&loss.total - &loss.cross_entropy))[0], values(&v_time_no.grad()).iter().sum::<f64>())
     };

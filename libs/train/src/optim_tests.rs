@@ -64,7 +64,7 @@ fn by_hand((p, g): (f64, f64), (rate, decay, momentum): (f64, f64, f64), nestero
 
 #[test]
 fn every_kind_of_parameter_has_its_rate_and_decay() {
-    let rates = Rates { stage: 0, lr: 0.1, gate_lr: 0.03, lambda: 0.0, target_share: 0.0 };
+    let rates = Rates { stage: 0, lr: 0.1, gate_lr: 0.03, lambda: 0.0, share_target: 0.0 };
     for nesterov in [true, false] {
         let config = OptimConfig { nesterov, weight_decay: 0.2, gate_weight_decay: 0.05, ..OptimConfig::default() };
         let (network, params) = params();

@@ -16,7 +16,7 @@ pub struct Rates {
     /// Weight of the efficiency loss.
     pub lambda: f64,
     /// Share below which the efficiency loss rests.
-    pub target_share: f64,
+    pub share_target: f64,
 }
 
 /// The stages of a run on its axis of steps.
@@ -57,7 +57,7 @@ impl Schedule {
             lr,
             gate_lr: lr * placed.gate_lr_scale,
             lambda: placed.lambda(done as f64),
-            target_share: placed.stage.target_share,
+            share_target: placed.stage.share_target,
         }
     }
 

@@ -11,7 +11,7 @@ fn stages() -> Vec<Stage> {
         lambda: Lambda::Constant(0.0),
         lambda_ramp: 1.0,
         gate_lr_scale: None,
-        target_share: 0.0,
+        share_target: 0.0,
     };
     let redundancy = Stage {
         name: "redundancy".into(),
@@ -22,7 +22,7 @@ fn stages() -> Vec<Stage> {
         lambda: Lambda::Ramp([0.5, 2.5]),
         lambda_ramp: 0.5,
         gate_lr_scale: Some(0.3),
-        target_share: 0.6,
+        share_target: 0.6,
     };
     vec![accuracy, redundancy]
 }
@@ -51,11 +51,11 @@ fn the_rate_warms_up_and_falls_along_half_a_cosine() {
 fn a_stage_has_rates_of_its_own() {
     let first = schedule().at(39);
     close(first.gate_lr, first.lr * 0.1);
-    assert_eq!((first.stage, first.lambda, first.target_share), (0, 0.0, 0.0));
+    assert_eq!((first.stage, first.lambda, first.share_target), (0, 0.0, 0.0));
     let second = schedule().at(40);
     close(second.lr, 0.02);
     close(second.gate_lr, 0.02 * 0.3);
-    assert_eq!((second.stage, second.lambda, second.target_share), (1, 0.5, 0.6));
+    assert_eq!((second.stage, second.lambda, second.share_target), (1, 0.5, 0.6));
     assert_eq!(schedule().stage_name(second.stage), "redundancy");
 }
 

@@ -52,7 +52,7 @@ impl Trainer {
     pub fn new(config: TrainConfig, device: Device) -> Result<Self, TrainError> {
         config.validate()?;
         tch::set_num_threads(config.threads as i32);
-        let network = Network::build(&config.model, config.clip, config.seed, device)?;
+        let network = Network::build(&config.model, config.clip, config.seed, device).map_err(TrainError::Model)?;
         let params = FlatParams::take(&network);
         let layers = network.costs().dynamic_layers();
         let TrainConfig { optim, stages, stage_start_steps: starts, total_steps, .. } = &config;
@@ -118,7 +118,7 @@ impl Trainer {
         let checksum = |vector: &Tensor| vector.view_dtype(Kind::Int).sum(Kind::Int64).to_device(Device::Cpu);
         let step = Tensor::from(self.step as i64);
         let own = Tensor::stack(&[step, checksum(&self.params.values), checksum(&self.optimizer.momentum)], 0);
-        let all = group.all_gather(&own).map_err(|source| TrainError::Collective { step: self.step, source })?;
+        let all = group.all_gather(&own).map_err(|source| with_peers(self.step, source))?;
         let rows: Vec<Vec<i64>> = Vec::try_from(&all).expect("a table of integers");
         if rows.windows(2).all(|pair| pair[0] == pair[1]) {
             return Ok(());
@@ -147,7 +147,7 @@ impl Trainer {
         let sum = sum.total().expect("a worker carries a lane");
         let reducing = Instant::now();
         if let Some(group) = &mut self.group {
-            group.all_reduce_sum(&sum).map_err(|source| TrainError::Collective { step: self.step, source })?;
+            group.all_reduce_sum(&sum).map_err(|source| with_peers(self.step, source))?;
         }
         seconds.reduce = reducing.elapsed().as_secs_f64();
         let mut report = self.apply(sum, &rates)?;
@@ -158,7 +158,9 @@ impl Trainer {
     }
 
     fn check_batches(&self, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
-        let error = |lane: u32, problem| Err(TrainError::Batch { step: self.step, lane: lane.into(), problem });
+        let error = |lane: u32, problem| {
+            Err(TrainError::Batch { place: format!("lane {lane} at step {}", self.step), problem })
+        };
         if lane_batches.len() != self.lanes.len() {
             let problem = format!("{} batches for the lanes {:?}", lane_batches.len(), self.lanes);
             return error(self.lanes.start, problem);
@@ -291,11 +293,11 @@ impl Trainer {
     /// The whole state as bytes. The same on every member.
     ///
     /// # Errors
-    /// [`TrainError::Snapshot`] and [`TrainError::Model`] if a tensor can't be brought to host memory.
+    /// [`TrainError::Snapshot`] and [`TrainError::Weights`] if a tensor can't be brought to host memory.
     pub fn snapshot(&self) -> Result<Snapshot, TrainError> {
         Ok(Snapshot {
             step: self.step,
-            model: self.network.to_safetensors()?,
+            model: self.network.to_safetensors().map_err(|source| TrainError::Weights { doing: "save", source })?,
             optimizer: optimizer_bytes(&self.optimizer, &self.params)?,
             progress: Progress::new(self.step, &self.config).to_json(),
         })
@@ -304,14 +306,19 @@ impl Trainer {
     /// Goes back, or forward, to a snapshot of this run. It is checked as a whole before anything changes.
     ///
     /// # Errors
-    /// [`TrainError::Restore`] and [`TrainError::Model`] if it does not fit.
+    /// [`TrainError::Restore`] and [`TrainError::Weights`] if it does not fit.
     pub fn restore(&mut self, model: &[u8], optimizer: &[u8], progress: &serde_json::Value) -> Result<(), TrainError> {
         let progress = Progress::from_json(progress, Progress::new(0, &self.config))?;
         let momentum = read_momentum(optimizer, &self.params)?;
-        self.network.load_safetensors(model).map_err(|e| TrainError::Restore { problem: e.to_string() })?;
+        let loaded = self.network.load_safetensors(model);
+        loaded.map_err(|source| TrainError::Weights { doing: "restore", source })?;
         tch::no_grad(|| self.optimizer.momentum.copy_(&momentum));
         self.step = progress.step;
         self.evaluation = None;
         Ok(())
     }
+}
+
+fn with_peers(step: u64, source: collective::Error) -> TrainError {
+    TrainError::Collective { doing: format!("step {step}"), source }
 }

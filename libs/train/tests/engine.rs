@@ -42,7 +42,7 @@ fn stage(name: &str, lr: f64) -> Stage {
         lambda: Lambda::Constant(0.0),
         lambda_ramp: 1.0,
         gate_lr_scale: None,
-        target_share: 0.0,
+        share_target: 0.0,
     }
 }
 
@@ -103,6 +103,12 @@ fn run(trainer: &mut Trainer, lanes: Range<u32>, steps: Range<u64>) -> Vec<StepR
 fn bytes(trainer: &Trainer) -> (Vec<u8>, Vec<u8>) {
     let Snapshot { model, optimizer, .. } = trainer.snapshot().expect("on the CPU");
     (model, optimizer)
+}
+
+/// An error with what caused it, as a program prints it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {}", whole(source)));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 /// What a report says about the run, without the times.
@@ -344,7 +350,8 @@ fn a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut trainer = trainer(config(2));
     let before = bytes(&trainer);
     let mut refused = |model: &[u8], optimizer: &[u8], progress: &serde_json::Value| {
-        let error = trainer.restore(model, optimizer, progress).expect_err("does not fit").to_string();
+        let error = trainer.restore(model, optimizer, progress).expect_err("does not fit");
+        let error = whole(&error);
         assert!(bytes(&trainer) == before && trainer.step_number() == 0, "something changed");
         error
     };

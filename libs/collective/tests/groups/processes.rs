@@ -92,7 +92,7 @@ fn peer() {
 
 fn start_peer(socket: &Path) -> Child {
     Command::new(std::env::current_exe().expect("a test knows its own path"))
-        .args(["--exact", "peer", "--ignored", "--nocapture"])
+        .args(["--exact", "processes::peer", "--ignored", "--nocapture"])
         .env(SOCKET, socket)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
