@@ -42,6 +42,13 @@ impl BatchNormConfig {
 }
 
 impl BatchNorm {
+    /// Scale and shift that the norm amounts to in evaluation, `[c]` each.
+    pub(crate) fn affine(&self) -> (Tensor, Tensor) {
+        let scale = (&self.buffers.running_var + self.eps).rsqrt() * &self.weight;
+        let shift = &self.bias - &self.buffers.running_mean * &scale;
+        (scale, shift)
+    }
+
     /// # Shape
     /// `[n, c, …]` to the same.
     ///

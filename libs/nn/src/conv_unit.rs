@@ -29,8 +29,23 @@ pub struct ConvUnitConfig<'a> {
 pub struct ConvUnit {
     conv: AnyConv,
     conv_path: String,
-    norm: BatchNorm,
-    relu: bool,
+    finish: Finish,
+}
+
+/// What follows the convolution.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) norm: BatchNorm,
+    pub(crate) relu: bool,
+}
+
+impl Finish {
+    /// Norm and ReLU by separate operations.
+    pub(crate) fn after(&self, y: &Tensor, train: bool) -> Tensor {
+        let mut y = self.norm.forward_t(y, train);
+        // In place: batch norm keeps its input for the backward pass, not its output.
+        if self.relu { y.relu_() } else { y }
+    }
 }
 
 #[derive(Debug)]
@@ -50,7 +65,8 @@ impl ConvUnitConfig<'_> {
         };
         let norm = BatchNormConfig { channels: self.conv.outputs, eps: self.eps, gamma: self.gamma };
         let norm = norm.init(&scope.sub(self.norm_name));
-        let unit = ConvUnit { conv, conv_path: conv_scope.path().to_owned(), norm, relu: self.relu };
+        let finish = Finish { norm, relu: self.relu };
+        let unit = ConvUnit { conv, conv_path: conv_scope.path().to_owned(), finish };
         (unit, self.conv.output(input))
     }
 }
@@ -62,13 +78,10 @@ impl ConvUnit {
     /// # Panics
     /// If the input does not have this shape.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        let y = match &self.conv {
-            AnyConv::Plain(conv) => conv.forward(x_ncthw),
-            AnyConv::Dynamic(conv) => conv.forward_t(x_ncthw, pass),
-        };
-        let mut y = self.norm.forward_t(&y, pass.train);
-        // In place: batch norm keeps its input for the backward pass, not its output.
-        if self.relu { y.relu_() } else { y }
+        match &self.conv {
+            AnyConv::Plain(conv) => self.finish.after(&conv.forward(x_ncthw), pass.train),
+            AnyConv::Dynamic(conv) => conv.forward_finished(x_ncthw, pass, &self.finish),
+        }
     }
 
     /// Adds the unit's cost to `costs` and gives the shape that goes on.

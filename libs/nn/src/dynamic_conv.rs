@@ -3,6 +3,8 @@
 use tch::Tensor;
 
 use crate::cheap::Cheap;
+use crate::conv_unit::Finish;
+use crate::fused::{self, Affine};
 use crate::gate::Gate;
 use crate::macs::{DynamicCost, FeatureShape, LayerCost};
 use crate::mix::{Live, Mixer};
@@ -72,67 +74,69 @@ impl DynamicConv {
     /// # Panics
     /// If the input does not have this shape, or if a forced policy does not fit the network or the batch.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        self.forward(x_ncthw, pass, None)
+    }
+
+    /// The layer, then norm and maybe ReLU. In inference they are done while the options are summed.
+    pub(crate) fn forward_finished(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: &Finish) -> Tensor {
+        let full = matches!(pass.policy, Policy::Full);
+        if full || pass.train || !fused::applies_in_inference(x_ncthw) {
+            return finish.after(&self.forward(x_ncthw, pass, None), pass.train);
+        }
+        let (scale_c, shift_c) = finish.norm.affine();
+        let affine = Affine { scale_c: &scale_c, shift_c: &shift_c, relu: finish.relu };
+        self.forward(x_ncthw, pass, Some(affine))
+    }
+
+    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, affine: Option<Affine>) -> Tensor {
         let (n, counts) = (x_ncthw.size()[0], self.options.counts());
-        let (gates, y) = match pass.policy {
-            Policy::Full => (LayerGates::full(n, counts, x_ncthw), self.conv.forward(x_ncthw)),
-            Policy::Soft => {
-                let gates = self.gate.forward_t(x_ncthw, pass.train);
-                let y = self.soft(x_ncthw, &gates);
-                (gates, y)
-            }
-            Policy::Skip => {
-                let gates = self.gate.forward_t(x_ncthw, pass.train);
-                let y = self.skip(x_ncthw, &gates);
-                (gates, y)
-            }
-            Policy::Fixed(plan) => {
-                let gates = plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw);
-                let y = if pass.train { self.soft(x_ncthw, &gates) } else { self.skip(x_ncthw, &gates) };
-                (gates, y)
-            }
+        let gates = match pass.policy {
+            Policy::Full => LayerGates::full(n, counts, x_ncthw),
+            Policy::Soft | Policy::Skip => self.gate.forward_t(x_ncthw, pass.train),
+            Policy::Fixed(plan) => plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw),
+        };
+        let y = match pass.policy {
+            Policy::Full => self.conv.forward(x_ncthw),
+            Policy::Soft => self.part(x_ncthw, &gates, &Live::all(&self.options), affine),
+            Policy::Fixed(_) if pass.train => self.part(x_ncthw, &gates, &Live::all(&self.options), affine),
+            Policy::Fixed(_) | Policy::Skip => self.skip(x_ncthw, &gates, affine),
         };
         pass.gates.push(gates);
         y
     }
 
-    /// Everything computed once, every option sampled from it.
-    fn soft(&self, x_ncthw: &Tensor, gates: &LayerGates) -> Tensor {
-        let f = self.conv.forward(x_ncthw);
-        let live = Live::all(&self.options);
-        let frames = f.size()[2];
-        Mixer { cheap: &self.cheap, options: &self.options, live: &live }.mix(&f, gates, frames)
-    }
-
     /// Clips that need the same part are computed together.
-    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates) -> Tensor {
-        let mut groups = group(gates);
+    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, affine: Option<Affine>) -> Tensor {
+        let groups = group(gates);
         if let [(live, _)] = groups.as_slice() {
-            return self.part(x_ncthw, gates, live);
+            return self.part(x_ncthw, gates, live, affine);
         }
         let mut order = Vec::new();
-        let parts: Vec<Tensor> = groups
-            .drain(..)
-            .map(|(live, clips)| {
-                let index = Tensor::from_slice(&clips).to_device(x_ncthw.device());
-                order.extend(clips);
-                let gates = LayerGates {
-                    v_time_no: gates.v_time_no.index_select(0, &index),
-                    v_channel_no: gates.v_channel_no.index_select(0, &index),
-                    dead_axes: 0,
-                };
-                self.part(&x_ncthw.index_select(0, &index), &gates, &live)
-            })
-            .collect();
+        let mut parts = Vec::new();
+        for (live, clips) in groups {
+            let index = Tensor::from_slice(&clips).to_device(x_ncthw.device());
+            let gates = LayerGates {
+                v_time_no: gates.v_time_no.index_select(0, &index),
+                v_channel_no: gates.v_channel_no.index_select(0, &index),
+                dead_axes: 0,
+            };
+            parts.push(self.part(&x_ncthw.index_select(0, &index), &gates, &live, affine));
+            order.extend(clips);
+        }
         let back = Tensor::from_slice(&order).argsort(0, false).to_device(x_ncthw.device());
         Tensor::cat(&parts, 0).index_select(0, &back)
     }
 
     /// The part of the convolution that the live options read, and from it the whole output.
-    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live) -> Tensor {
+    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, affine: Option<Affine>) -> Tensor {
         let (time, channel) = live.first();
         let f = self.conv.forward_part(x_ncthw, self.options.channels[channel], self.options.time[time]);
         let frames = self.frames_out(x_ncthw.size()[2]);
-        Mixer { cheap: &self.cheap, options: &self.options, live }.mix(&f, gates, frames)
+        let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
+        match affine {
+            Some(affine) => fused::mix_affine(&mixer, &f, (gates, frames), affine),
+            None => mixer.mix(&f, gates, frames),
+        }
     }
 
     fn frames_out(&self, frames: i64) -> i64 {

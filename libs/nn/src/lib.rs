@@ -17,6 +17,7 @@ mod cheap;
 mod conv;
 mod conv_unit;
 mod dynamic_conv;
+mod fused;
 mod gate;
 mod head;
 mod init;

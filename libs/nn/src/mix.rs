@@ -1,4 +1,5 @@
-//! Weighted sums of a dynamic layer's options, by separate tensor operations: the oracle for anything faster.
+//! Weighted sums of a dynamic layer's options, by separate tensor operations: for any device and element type, and the
+//! oracle of the fused form (`fused.rs`).
 //!
 //! `Y_c = Σ_i v_c[i] · reduce_channel(F, r_i)`, then `Y = Σ_j v_t[j] · reduce_time(Y_c, R_j)`. Only a part of `F` need be
 //! there: the channels of the largest live `r` and the frames of the smallest live `R`, since every other live option
@@ -40,8 +41,16 @@ pub(crate) struct Mixer<'a> {
 }
 
 impl Mixer<'_> {
-    /// `Y [n, c, frames, h, w]` from the computed part of `F`.
+    /// `Y [n, c, frames, h, w]` from the computed part of `F`, in the fastest form that there is.
     pub(crate) fn mix(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
+        match crate::fused::mix(self, computed_ncthw, gates, frames) {
+            Some(y) => y,
+            None => self.mix_plainly(computed_ncthw, gates, frames),
+        }
+    }
+
+    /// The same by separate tensor operations.
+    pub(crate) fn mix_plainly(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
         let y_c = self.mix_channels(computed_ncthw, &gates.v_channel_no);
         self.mix_frames(&y_c, &gates.v_time_no, frames)
     }

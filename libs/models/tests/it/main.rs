@@ -29,7 +29,13 @@ fn clip(frames: i64, size: i64) -> ClipShape {
 }
 
 fn build(config: &ModelConfig, clip: ClipShape) -> Network {
-    Network::build(config, clip, 1, Device::Cpu).expect("a good configuration")
+    seeded(config, clip, 1)
+}
+
+fn seeded(config: &ModelConfig, clip: ClipShape, seed: u64) -> Network {
+    // Tests run side by side: threads of their own would only wait for each other.
+    tch::set_num_threads(1);
+    Network::build(config, clip, seed, Device::Cpu).expect("a good configuration")
 }
 
 /// Values in [-1, 1), a pure function of name and index: FNV-1a over the name, SplitMix64 over the index. The same as in

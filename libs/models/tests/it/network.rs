@@ -3,7 +3,7 @@
 use models::{Axes, Dynamic, Mode, ModelConfig, Network, Policy, PolicyPlan};
 use tch::{Device, Kind};
 
-use crate::{build, clip, clips, relative_error, small};
+use crate::{build, clip, clips, relative_error, seeded, small};
 
 const EVAL: Mode = Mode { train: false };
 const TRAIN: Mode = Mode { train: true };
@@ -70,12 +70,13 @@ fn every_trained_parameter_gets_a_gradient() {
 fn a_gate_can_be_trained_to_skip() {
     let network = build(&small(|config| config.gate.output_std = 0.01), clip(8, 32));
     let clips = clips([4, 3, 8, 32, 32]);
+    // With the batch's own statistics: the running ones hold the unbiased variance, which for four clips is another.
     let share = || {
-        let forward = tch::no_grad(|| network.forward(&clips, EVAL, &Policy::Skip));
+        let forward = tch::no_grad(|| network.forward(&clips, TRAIN, &Policy::Skip));
         network.costs().paper_macs(&forward.gates)[0] / network.costs().backbone_macs() as f64
     };
     assert_eq!(share(), 1.0);
-    // The weights of the full options, pushed down by plain gradient descent on the gates alone.
+    // The weights of the full options, pushed down by the signs of the gradients, on the gates alone.
     for _ in 0..60 {
         let forward = network.forward(&clips, TRAIN, &Policy::Soft);
         let full = forward.gates.iter().map(|gates| {
@@ -85,14 +86,16 @@ fn a_gate_can_be_trained_to_skip() {
         tch::no_grad(|| {
             for param in network.params().of(models::Role::Gate) {
                 let mut gradient = param.tensor.grad();
-                let _ = param.tensor.shallow_clone().g_sub_(&(&gradient * 0.3));
+                let _ = param.tensor.shallow_clone().g_sub_(&(gradient.sign() * 0.05));
                 let _ = gradient.zero_();
             }
         });
         network.apply_norm_statistics(&network.norm_statistics(), 0.5);
     }
+    let cheapest = network.costs().plan_macs(&network.costs().uniform_plan(1, 1)).0[0];
+    let cheapest = cheapest / network.costs().backbone_macs() as f64;
     let after = share();
-    assert!(after < 0.6, "share {after}");
+    assert!(after - cheapest < 0.1 * (1.0 - cheapest), "share {after}, the cheapest is {cheapest}");
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_training_pass_leaves_the_running_statistics_alone_until_told() {
 fn networks_are_built_the_same_whatever_was_drawn_before() {
     let bytes = |seed: u64| {
         tch::manual_seed(seed as i64);
-        let network = Network::build(&small(|_| ()), clip(8, 32), 7 + seed / 2, Device::Cpu).expect("good");
+        let network = seeded(&small(|_| ()), clip(8, 32), 7 + seed / 2);
         network.to_safetensors().expect("host memory")
     };
     assert!(bytes(0) == bytes(1), "same seed, other bytes");

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 use models::{Mode, ModelConfig, Network, Policy, R2plus1dConfig};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use tch::Device;
 
 use crate::{build, clip, clips, small};
 
 fn seeded(config: &ModelConfig, seed: u64) -> Network {
-    Network::build(config, clip(8, 32), seed, Device::Cpu).expect("a good configuration")
+    crate::seeded(config, clip(8, 32), seed)
 }
 
 /// The file `bytes` after a change to its tensors.

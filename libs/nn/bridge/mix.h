@@ -1,0 +1,38 @@
+// What the Rust half calls: the weighted sum of a dynamic layer's options in one pass over memory.
+#pragma once
+
+#include <cstdint>
+
+namespace at {
+class Tensor;
+}
+
+extern "C" {
+
+// One layer's call. Every list holds borrowed tensors; null stands for an option that is not live.
+struct VaredMix {
+  at::Tensor* computed;           // [n, channels kept, frames kept, h, w]: what the convolution gave
+  at::Tensor* time_weights;       // [n, time options]
+  at::Tensor* channel_weights;    // [n, channel options]
+  at::Tensor* const* channel_kernels;  // of option i >= 1 at i - 1: [c - kept, 1, 3, 3]
+  at::Tensor* const* time_kernels;     // of option j >= 1 all k = 1..R-1, one after the other: [c, 1, 3, 3]
+  int64_t channel_options;
+  int64_t time_options;
+  int64_t channels;               // c of the result
+  int64_t frames;                 // t of the result
+  const uint8_t* channel_live;    // the first live option tells how many channels are there
+  const uint8_t* time_live;       // the first live option tells which frames are there
+};
+
+// Differentiable in the weights, the kernels and what was computed. Null on error.
+at::Tensor* vared_mix(const VaredMix* mix);
+
+// The same in inference, then `scale * y + shift` of each channel, then ReLU if asked. Null on error.
+at::Tensor* vared_mix_affine(const VaredMix* mix, at::Tensor* scale, at::Tensor* shift, int relu);
+
+// Whether this thread records gradients.
+int vared_records_gradients();
+
+// What went wrong in this thread's last call that returned null.
+const char* vared_mix_error();
+}

@@ -1,0 +1,229 @@
+//! The weighted sum of a dynamic layer's options in one pass over memory, forward and backward: C++ in `bridge/mix.cc`.
+//!
+//! On the CPU in single precision; `mix.rs` computes the same by tensor operations everywhere else.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::LayerGates;
+use crate::mix::Mixer;
+
+/// A tensor as libtorch's C++ sees it.
+type Raw = *mut c_void;
+
+/// `VaredMix` of `bridge/mix.h`.
+#[repr(C)]
+struct Call {
+    computed: Raw,
+    time_weights: Raw,
+    channel_weights: Raw,
+    channel_kernels: *const Raw,
+    time_kernels: *const Raw,
+    channel_options: i64,
+    time_options: i64,
+    channels: i64,
+    frames: i64,
+    channel_live: *const u8,
+    time_live: *const u8,
+}
+
+unsafe extern "C" {
+    fn vared_mix(call: *const Call) -> Raw;
+    fn vared_mix_affine(call: *const Call, scale: Raw, shift: Raw, relu: c_int) -> Raw;
+    fn vared_records_gradients() -> c_int;
+    fn vared_mix_error() -> *const c_char;
+}
+
+/// What an inference pass does to the sum on the way out: `scale · y + shift` a channel, then maybe ReLU.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Affine<'a> {
+    pub(crate) scale_c: &'a Tensor,
+    pub(crate) shift_c: &'a Tensor,
+    pub(crate) relu: bool,
+}
+
+/// The C++ side only reads through it.
+fn raw(tensor: &Tensor) -> Raw {
+    tensor.as_ptr().cast_mut().cast()
+}
+
+/// True if the fused form computes with such tensors.
+pub(crate) fn applies(x: &Tensor) -> bool {
+    x.device() == Device::Cpu && x.kind() == Kind::Float
+}
+
+/// True if what follows the sum may be done on the way out: such tensors, and no gradients wanted.
+pub(crate) fn applies_in_inference(x: &Tensor) -> bool {
+    // SAFETY: reads a flag of this thread.
+    applies(x) && unsafe { vared_records_gradients() } == 0
+}
+
+/// [`Mixer::mix_plainly`], or nothing where the fused form does not apply. With gradients it wants all options.
+pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Option<Tensor> {
+    let all = mixer.live.time.iter().chain(&mixer.live.channel).all(|live| *live);
+    let tracked =
+        computed_ncthw.requires_grad() || gates.v_time_no.requires_grad() || gates.v_channel_no.requires_grad();
+    if !applies(computed_ncthw) || (tracked && !all) {
+        return None;
+    }
+    Some(call(mixer, computed_ncthw, (gates, frames), |call| {
+        // SAFETY: every pointer in the call lives until it returns.
+        unsafe { vared_mix(call) }
+    }))
+}
+
+/// The sum and what follows it, for inference: no gradients.
+pub(crate) fn mix_affine(
+    mixer: &Mixer,
+    computed_ncthw: &Tensor,
+    (gates, frames): (&LayerGates, i64),
+    affine: Affine,
+) -> Tensor {
+    call(mixer, computed_ncthw, (gates, frames), |call| {
+        let (scale, shift) = (raw(affine.scale_c), raw(affine.shift_c));
+        // SAFETY: every pointer in the call lives until it returns; so do scale and shift.
+        unsafe { vared_mix_affine(call, scale, shift, c_int::from(affine.relu)) }
+    })
+}
+
+fn call(
+    mixer: &Mixer,
+    computed_ncthw: &Tensor,
+    (gates, frames): (&LayerGates, i64),
+    run: impl FnOnce(&Call) -> Raw,
+) -> Tensor {
+    let computed = computed_ncthw.contiguous();
+    let channel: Vec<Raw> = mixer.cheap.channel.iter().map(raw).collect();
+    let time: Vec<Raw> = mixer.cheap.time.iter().flatten().map(raw).collect();
+    let bytes = |live: &[bool]| live.iter().map(|live| u8::from(*live)).collect::<Vec<u8>>();
+    let (channel_live, time_live) = (bytes(&mixer.live.channel), bytes(&mixer.live.time));
+    let result = run(&Call {
+        computed: raw(&computed),
+        time_weights: raw(&gates.v_time_no),
+        channel_weights: raw(&gates.v_channel_no),
+        channel_kernels: channel.as_ptr(),
+        time_kernels: time.as_ptr(),
+        channel_options: channel_live.len() as i64,
+        time_options: time_live.len() as i64,
+        channels: mixer.options.channels[0],
+        frames,
+        channel_live: channel_live.as_ptr(),
+        time_live: time_live.as_ptr(),
+    });
+    if result.is_null() {
+        // SAFETY: the message belongs to this thread and stays until its next call.
+        let error = unsafe { CStr::from_ptr(vared_mix_error()) };
+        panic!("summing a dynamic layer's options: {}", error.to_string_lossy());
+    }
+    // SAFETY: the call gave a new tensor that nobody else owns.
+    unsafe { Tensor::from_ptr(result.cast()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cheap::Cheap;
+    use crate::macs::FeatureShape;
+    use crate::mix::Live;
+    use crate::{Axes, Init, Options, Params, ParamsBuilder};
+
+    struct Layer {
+        options: Options,
+        cheap: Cheap,
+        params: Params,
+    }
+
+    fn layer(axes: Axes, search_space: usize, output: FeatureShape) -> Layer {
+        let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
+        let options = Options::new(axes, search_space, output);
+        let cheap = Cheap::init(&builder.root(), output.channels, &options);
+        let params = builder.finish();
+        tch::no_grad(|| {
+            for param in params.all() {
+                let noise = random(&param.name, &param.tensor.size());
+                let _ = param.tensor.shallow_clone().g_add_(&(noise * 0.3));
+            }
+        });
+        Layer { options, cheap, params }
+    }
+
+    fn random(name: &str, shape: &[i64]) -> Tensor {
+        Init::Normal(1.0).tensor((6, name), shape, Kind::Float, Device::Cpu)
+    }
+
+    fn close(a: &Tensor, b: &Tensor) -> bool {
+        a.size() == b.size() && (a - b).abs().max().double_value(&[]) <= 2e-5 * (1.0 + b.abs().max().double_value(&[]))
+    }
+
+    fn axes() -> impl Strategy<Value = Axes> {
+        prop_oneof![Just(Axes::Temporal), Just(Axes::Channel), Just(Axes::Both)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn values_and_gradients_are_those_of_separate_operations(
+            axes in axes(), space in 1..4_usize, n in 1..4_i64, channels in 1..10_i64, frames in 1..9_i64,
+            height in 1..9_i64, width in 1..20_i64,
+        ) {
+            let output = FeatureShape { channels, frames, height, width };
+            let layer = layer(axes, space, output);
+            let (time, channel) = layer.options.counts();
+            let leaves = || {
+                let gates = LayerGates {
+                    v_time_no: random("time", &[n, time as i64]).sigmoid().set_requires_grad(true),
+                    v_channel_no: random("channel", &[n, channel as i64]).sigmoid().set_requires_grad(true),
+                    dead_axes: 0,
+                };
+                (random("f", &[n, channels, frames, height, width]).set_requires_grad(true), gates)
+            };
+            let live = Live::all(&layer.options);
+            let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
+            let weights = random("weights", &[n, channels, frames, height, width]);
+            let gradients = |run: &dyn Fn(&Tensor, &LayerGates) -> Tensor| {
+                let (f, gates) = leaves();
+                let y = run(&f, &gates);
+                (&y * &weights).sum(Kind::Float).backward();
+                let mut all = vec![y.detach(), f.grad(), gates.v_time_no.grad(), gates.v_channel_no.grad()];
+                for param in layer.params.all() {
+                    all.push(param.tensor.grad().copy());
+                    let _ = param.tensor.grad().zero_();
+                }
+                all
+            };
+            let fused = gradients(&|f, gates| mix(&mixer, f, gates, frames).expect("floats on the CPU"));
+            let plain = gradients(&|f, gates| mixer.mix_plainly(f, gates, frames));
+            for (at, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
+                prop_assert!(close(fused, plain), "part {at}: {fused} against {plain}");
+            }
+        }
+
+        #[test]
+        fn what_follows_in_inference_is_done_on_the_way_out(
+            relu in any::<bool>(), half in any::<[bool; 2]>(), channels in 2..9_i64, frames in 2..9_i64, width in 1..20_i64,
+        ) {
+            let output = FeatureShape { channels, frames, height: 5, width };
+            let layer = layer(Axes::Both, 2, output);
+            let live = Live { time: vec![!half[0], true], channel: vec![!half[1], true] };
+            let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
+            let (time, channel) = live.first();
+            let kept = [layer.options.channels[channel], crate::macs::anchors(frames, layer.options.time[time])];
+            let computed = random("f", &[2, kept[0], kept[1], 5, width]);
+            let row = |half: bool| Tensor::from_slice(&[if half { 0.0_f32 } else { 0.7 }, 0.4]).repeat([2, 1]);
+            let gates = LayerGates { v_time_no: row(half[0]), v_channel_no: row(half[1]), dead_axes: 0 };
+            let (scale, shift) = (random("scale", &[channels]), random("shift", &[channels]));
+            let affine = Affine { scale_c: &scale, shift_c: &shift, relu };
+            let fused = mix_affine(&mixer, &computed, (&gates, frames), affine);
+            let plain = tch::no_grad(|| {
+                let y = mixer.mix_plainly(&computed, &gates, frames);
+                let y = y * scale.reshape([1, -1, 1, 1, 1]) + shift.reshape([1, -1, 1, 1, 1]);
+                if relu { y.relu() } else { y }
+            });
+            prop_assert!(close(&fused, &plain), "{fused} against {plain}");
+        }
+    }
+}
