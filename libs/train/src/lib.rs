@@ -32,12 +32,10 @@ mod batch;
 mod config;
 mod error;
 mod eval;
-mod flat;
 mod lanes;
 mod loss;
 mod optim;
 mod report;
-mod schedule;
 mod state;
 mod trainer;
 
@@ -46,7 +44,7 @@ pub use config::{Lambda, OptimConfig, Pixels, ShareGradient, Stage, TrainConfig}
 pub use error::TrainError;
 pub use eval::Evaluation;
 pub use lanes::{Node, TreeSum};
+pub use optim::{Rates, Schedule};
 pub use report::{ClassReport, EvalReport, LayerReport, Range, Seconds, StepReport};
-pub use schedule::{Rates, Schedule};
 pub use state::Snapshot;
 pub use trainer::Trainer;

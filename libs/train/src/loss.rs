@@ -7,7 +7,7 @@ use models::{DynamicLayer, Forward, LayerGates};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::config::{OptimConfig, ShareGradient};
-use crate::schedule::Rates;
+use crate::optim::Rates;
 
 /// The constants of the loss.
 #[derive(Debug, Clone, Copy, PartialEq)]

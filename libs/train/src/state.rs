@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::TrainError;
-use crate::flat::{Entry, FlatParams};
-use crate::optim::Sgd;
+use crate::optim::{Entry, FlatParams, Sgd};
 
 const FORMAT: u32 = 1;
 

@@ -11,12 +11,10 @@ use crate::batch::{ClipBatch, Normalise};
 use crate::config::TrainConfig;
 use crate::error::TrainError;
 use crate::eval::Evaluation;
-use crate::flat::FlatParams;
 use crate::lanes::TreeSum;
 use crate::loss::{LossConfig, Shares};
-use crate::optim::Sgd;
+use crate::optim::{FlatParams, Rates, Schedule, Sgd};
 use crate::report::{EvalReport, Seconds, StepReport};
-use crate::schedule::{Rates, Schedule};
 use crate::state::{Progress, Snapshot, optimizer_bytes, read_momentum};
 
 /// Network, optimiser and progress of one worker.
@@ -95,6 +93,7 @@ impl Trainer {
     /// [`TrainError::Diverged`] if the members' states differ, [`TrainError::Setting`] for lanes that don't fit,
     /// [`TrainError::Collective`] if a member does not answer. Then this trainer has no group.
     pub fn set_group(&mut self, group: Option<Group>, lanes: Range<u32>) -> Result<(), TrainError> {
+        // Until all have agreed, a step would be one worker's own idea.
         self.group = None;
         let alone = group.as_ref().is_none_or(|group| group.world() == 1);
         if lanes.is_empty() || lanes.end > self.config.lanes || (alone && lanes != (0..self.config.lanes)) {
@@ -105,11 +104,11 @@ impl Trainer {
                 bound: bound.into(),
             });
         }
+        self.lanes = lanes;
         if let Some(mut group) = group {
             self.agree(&mut group)?;
             self.group = Some(group);
         }
-        self.lanes = lanes;
         Ok(())
     }
 
@@ -158,6 +157,10 @@ impl Trainer {
     }
 
     fn check_batches(&self, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
+        if self.group.is_none() && self.lanes.len() != self.config.lanes as usize {
+            let problem = format!("can't be done: this worker carries lanes {:?} and has no group", self.lanes);
+            return Err(TrainError::Order { call: "step", problem });
+        }
         let error = |lane: u32, problem| {
             Err(TrainError::Batch { place: format!("lane {lane} at step {}", self.step), problem })
         };

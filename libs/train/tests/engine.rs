@@ -308,7 +308,10 @@ fn workers_that_differ_are_refused_before_they_train() {
         let member = Member { rank, world: 2, timeout: Duration::from_secs(60), address: Address::local() };
         let mut trainer = trainer(config);
         let group = Group::gloo(store, member).expect("both ranks come");
-        trainer.set_group(Some(group), rank..rank + 1).expect_err("the seeds differ").to_string()
+        let error = trainer.set_group(Some(group), rank..rank + 1).expect_err("the seeds differ");
+        let alone = trainer.step(&lane_batches(0, rank..rank + 1), false).expect_err("nobody carries the other lane");
+        assert!(alone.to_string().contains("has no group"), "{alone}");
+        error.to_string()
     };
     std::thread::scope(|scope| {
         let other = TrainConfig { seed: 8, ..config.clone() };

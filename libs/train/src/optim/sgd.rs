@@ -2,9 +2,9 @@
 
 use tch::Tensor;
 
+use super::flat::{FlatParams, Group};
+use super::schedule::Rates;
 use crate::config::OptimConfig;
-use crate::flat::{FlatParams, Group};
-use crate::schedule::Rates;
 
 /// The optimiser's state: the momentum of every parameter, laid out as [`FlatParams::values`].
 #[derive(Debug)]
@@ -46,5 +46,5 @@ impl Sgd {
 }
 
 #[cfg(test)]
-#[path = "optim_tests.rs"]
+#[path = "sgd_tests.rs"]
 mod tests;

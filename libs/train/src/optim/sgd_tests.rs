@@ -2,7 +2,7 @@ use models::{ClipShape, Network, Role};
 use tch::{Device, Kind};
 
 use super::*;
-use crate::flat::Entry;
+use crate::optim::Entry;
 
 fn params() -> (Network, FlatParams) {
     let document =
