@@ -1,2 +1,31 @@
-//! (being written)
-fn main() {}
+//! The `dataloader` program.
+
+use std::process::ExitCode;
+
+use dataloader::args::{Args, Command};
+use dataloader::commands;
+use runtime::exit::{self, Code, WithCode};
+
+fn main() -> ExitCode {
+    let args: Args = match exit::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    runtime::telemetry::init("dataloader");
+    exit::report(run(args))
+}
+
+fn run(args: Args) -> anyhow::Result<Code> {
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().code(Code::Failed)?;
+    let outcome = tokio.block_on(async {
+        let shutdown = runtime::shutdown::Shutdown::on_signals()?;
+        match args.command {
+            Command::Serve(args) => commands::serve::main(args, shutdown).await,
+            Command::Pack(args) => commands::pack::main(args, shutdown).await,
+            Command::Demo(args) => commands::demo::main(args, shutdown).await,
+        }
+    });
+    // A decode that still runs must not hold up the end.
+    tokio.shutdown_background();
+    outcome
+}

@@ -18,6 +18,26 @@ pub struct View {
     flip: bool,
 }
 
+/// A stream of random numbers that is the same on every machine, for ever.
+pub struct Stream(ChaCha8Rng);
+
+impl Stream {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// Uniform over all of `u64`.
+    pub fn draw(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Uniform over 0 to 1, without 1.
+    pub fn unit(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
 /// A position between the first and the last that is possible.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Choice {
@@ -39,8 +59,8 @@ impl Choice {
 impl View {
     /// The training view of `seed`.
     pub fn train(config: &DataConfig, seed: u64) -> Self {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut draw = || Choice::Drawn(random.next_u64());
+        let mut random = Stream::new(seed);
+        let mut draw = || Choice::Drawn(random.draw());
         let (start, size, left, top, flip) = (draw(), draw(), draw(), draw(), draw());
         let [low, high] = config.short_side;
         Self { start, short_side: low + size.of(high - low + 1), left, top, flip: config.flip && flip.of(2) == 1 }
@@ -94,8 +114,10 @@ struct Tap {
     weight: u32,
 }
 
-/// Fixed-point 1. Two lerps of 8 bits at 11 bits of weight fit into 32.
-const ONE: u32 = 1 << 11;
+/// Bits of a weight: two blends of 8-bit values fit into 32.
+const ONE_BITS: u32 = 11;
+/// Fixed-point 1.
+const ONE: u32 = 1 << ONE_BITS;
 
 /// Bilinear taps (half-pixel centres) of some coordinates of an axis that is resized from `from` to `to`.
 fn taps(from: u32, to: u32, wanted: std::ops::Range<u32>) -> Vec<Tap> {
@@ -120,24 +142,29 @@ impl Window {
     fn write(&self, picture: &[u8], width: usize, out: &mut [u8]) {
         let row_bytes = width * 3;
         let out_row_bytes = self.columns.len() * 3;
+        let mut blended = vec![0_u32; row_bytes];
         for (tap, out) in self.rows.iter().zip(out.chunks_exact_mut(out_row_bytes)) {
-            let upper = &picture[tap.at * row_bytes..][..row_bytes];
-            let lower = &picture[tap.next * row_bytes..][..row_bytes];
-            self.write_row(upper, lower, (tap.weight, out));
+            let row = |y: usize| &picture[y * row_bytes..][..row_bytes];
+            blend(row(tap.at), row(tap.next), (tap.weight, &mut blended));
+            self.write_row(&blended, out);
         }
     }
 
-    fn write_row(&self, upper: &[u8], lower: &[u8], (weight, out): (u32, &mut [u8])) {
+    fn write_row(&self, blended: &[u32], out: &mut [u8]) {
         for (tap, out) in self.columns.iter().zip(out.chunks_exact_mut(3)) {
-            let across = |row: &[u8], c: usize| {
-                u32::from(row[tap.at * 3 + c]) * (ONE - tap.weight) + u32::from(row[tap.next * 3 + c]) * tap.weight
-            };
-            for (c, out) in out.iter_mut().enumerate() {
-                let sum = across(upper, c) * (ONE - weight) + across(lower, c) * weight;
-                // Rounded; the sum of weights is ONE * ONE, so the result fits a byte.
-                *out = ((sum + ONE * ONE / 2) / (ONE * ONE)) as u8;
+            let (near, far) = (&blended[tap.at * 3..][..3], &blended[tap.next * 3..][..3]);
+            for ((out, near), far) in out.iter_mut().zip(near).zip(far) {
+                // Rounded; the weights add up to ONE * ONE, so the result fits a byte.
+                *out = ((near * (ONE - tap.weight) + far * tap.weight + ONE * ONE / 2) >> (2 * ONE_BITS)) as u8;
             }
         }
+    }
+}
+
+/// Between two rows, `weight` parts of [`ONE`] towards the lower one. Not divided yet: nothing is rounded twice.
+fn blend(upper: &[u8], lower: &[u8], (weight, out): (u32, &mut [u32])) {
+    for ((out, upper), lower) in out.iter_mut().zip(upper).zip(lower) {
+        *out = u32::from(*upper) * (ONE - weight) + u32::from(*lower) * weight;
     }
 }
 

@@ -1,0 +1,146 @@
+//! Puts one batch together: every position fetched and decoded side by side, broken clips replaced by the plan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use proto::loader::{Batch, Replaced};
+use proto::status::Refusal;
+use ractor::ActorRef;
+use runtime::ask::ask;
+
+use super::Stages;
+use super::batch::BatchMsg;
+use super::decode::{DecodeMsg, Source, Work};
+use super::fetch::FetchMsg;
+use super::wire::{Slot, Wanted, collate};
+use crate::data::{ClipRef, DataSet};
+use crate::error::{ClipFault, RenderError};
+
+/// No stage takes longer for one clip: the store's retries end well before.
+const STAGE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Clips known to be broken, and why.
+pub type Broken = HashMap<(u64, u64), String>;
+
+/// What a batch is put together with.
+pub struct Assembly {
+    /// The stages.
+    pub stages: Stages,
+    /// The data set.
+    pub set: Arc<DataSet>,
+    /// What was found broken before.
+    pub broken: Arc<Broken>,
+    /// Judges what is found broken now.
+    pub judge: ActorRef<BatchMsg>,
+    /// Keep decoded frames: the data set fits.
+    pub keep_frames: bool,
+}
+
+impl Assembly {
+    /// Renders the batch.
+    pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
+        let _permit = self.stages.batches_in_work.acquire().await;
+        let slots = wanted.positions.map(|position| self.slot(position, wanted.training));
+        let slots = try_join_all(slots).await?;
+        Ok(collate(&self.set.config, wanted.id, slots))
+    }
+
+    async fn slot(&self, position: u64, training: bool) -> Result<Slot, Refusal> {
+        if !training {
+            let clip = ClipRef { part: Arc::clone(&self.set.val), number: position };
+            let tried = self.attempt(&clip, None).await?;
+            return Ok(slot(position, &clip, tried));
+        }
+        let seed = Some(self.set.plan.augment_seed(position));
+        let planned = self.train_clip(self.set.plan.clip_at(position));
+        let reason = match self.attempt(&planned, seed).await? {
+            Ok(pixels) => return Ok(slot(position, &planned, Ok(pixels))),
+            Err(reason) => reason,
+        };
+        for attempt in 1..=self.set.plan.clips {
+            let clip = self.train_clip(self.set.plan.replacement(position, attempt));
+            if let Ok(pixels) = self.attempt(&clip, seed).await? {
+                let (key, by) = (planned.clip().key.clone(), clip.clip().key.clone());
+                let replaced = Some(Replaced { position, key, reason, by });
+                return Ok(Slot { replaced, ..slot(position, &clip, Ok(pixels)) });
+            }
+        }
+        let clips = self.set.plan.clips;
+        Err(Refusal::Stale(format!("all {clips} training clips are broken; {:?}: {reason}", planned.clip().key)))
+    }
+
+    /// The pixels of a clip, or why it is broken. `Err` if no clip can be had.
+    async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Result<Vec<u8>, String>, Refusal> {
+        if let Some(reason) = self.broken.get(&clip.id()) {
+            return Ok(Err(reason.clone()));
+        }
+        let outcome = match self.render(clip, seed).await {
+            Ok(pixels) => Ok(pixels),
+            Err(RenderError::Clip(fault)) => Err(fault),
+            Err(error @ RenderError::Store(_)) => return Err(Refusal::Stale(error.to_string())),
+            Err(error @ RenderError::Process(_)) => return Err(Refusal::Broken(error.to_string())),
+        };
+        self.judged(clip, outcome).await
+    }
+
+    async fn judged(
+        &self,
+        clip: &ClipRef,
+        outcome: Result<Vec<u8>, ClipFault>,
+    ) -> Result<Result<Vec<u8>, String>, Refusal> {
+        let (digest, clip) = (self.set.view_id, clip.clone());
+        match outcome {
+            Ok(pixels) => {
+                // The judge only fails with the whole process.
+                let _ = self.judge.cast(BatchMsg::Rendered { set: digest });
+                Ok(Ok(pixels))
+            }
+            Err(fault) => {
+                let reason = fault.to_string();
+                let verdict = ask(&self.judge, "the batch actor", STAGE_DEADLINE, |reply| BatchMsg::Broken {
+                    set: digest,
+                    clip,
+                    fault,
+                    reply,
+                });
+                match verdict.await {
+                    Ok(None) => Ok(Err(reason)),
+                    Ok(Some(sentence)) => Err(Refusal::Stale(sentence)),
+                    Err(error) => Err(Refusal::Broken(error.to_string())),
+                }
+            }
+        }
+    }
+
+    async fn render(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Vec<u8>, RenderError> {
+        let _permit = self.stages.clips_in_work.acquire().await;
+        let key = (self.set.view_id, augment_seed.is_some(), clip.number);
+        let source = match self.stages.frames.get(key) {
+            Some(frames) => Source::Decoded(frames),
+            None => Source::File(
+                ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::Fetch(clip.clone(), reply))
+                    .await??,
+            ),
+        };
+        let keep = self.keep_frames.then_some(key);
+        let work = Work { set: Arc::clone(&self.set), augment_seed, source, keep };
+        let pixels =
+            ask(&self.stages.decode, "the decode actor", STAGE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
+        Ok(pixels.await??)
+    }
+
+    fn train_clip(&self, number: u64) -> ClipRef {
+        ClipRef { part: Arc::clone(&self.set.train), number }
+    }
+}
+
+fn slot(position: u64, clip: &ClipRef, tried: Result<Vec<u8>, String>) -> Slot {
+    let entry = clip.clip();
+    let (pixels, replaced) = match tried {
+        Ok(pixels) => (Some(pixels), None),
+        Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
+    };
+    Slot { position, key: entry.key.clone(), label: entry.label, pixels, replaced }
+}

@@ -1,0 +1,6 @@
+//! What the program does, one file or folder a command.
+
+pub mod demo;
+pub mod pack;
+pub mod progress;
+pub mod serve;

@@ -1,0 +1,224 @@
+//! A run's data: both indexes, opened from the object store.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use clips::index::{INDEX_OBJECT, pair_digest};
+use clips::{Clip, DataConfig, Index, IndexError, decode};
+use cluster::plan::{Plan, PlanError};
+use object_store::ObjectStoreExt;
+use proto::status::Refusal;
+use runtime::store::{self, Store, StoreError};
+
+use super::recipe::{self, RecipeError};
+
+/// The train and held-out clips of a run, and the plan that orders them.
+pub struct DataSet {
+    /// What is shown of a clip.
+    pub config: DataConfig,
+    /// Which clip stands at which position, and with which view.
+    pub plan: Plan,
+    /// Training clips.
+    pub train: Arc<Part>,
+    /// Held-out clips.
+    pub val: Arc<Part>,
+    /// Identity of the clips and their order.
+    pub digest: String,
+    /// Identity of decoded frames: of the clips and of how they are shown.
+    pub view_id: u64,
+}
+
+/// One packed set of clips.
+#[derive(Debug)]
+pub struct Part {
+    /// Its list.
+    pub index: Index,
+    /// Where the shards are.
+    pub store: Store,
+    /// Identity of place and content, for caches.
+    pub id: u64,
+}
+
+/// One clip of a part.
+#[derive(Debug, Clone)]
+pub struct ClipRef {
+    /// The set that it belongs to.
+    pub part: Arc<Part>,
+    /// Its place in the index.
+    pub number: u64,
+}
+
+impl ClipRef {
+    /// The index entry.
+    ///
+    /// # Panics
+    /// If the number is not in the index: positions come from the plan, which knows its length.
+    pub fn clip(&self) -> &Clip {
+        &self.part.index.clips[self.number as usize]
+    }
+
+    /// Identity for caches.
+    pub fn id(&self) -> (u64, u64) {
+        (self.part.id, self.number)
+    }
+}
+
+/// Why a data set can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The recipe is wrong.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The place does not exist or can't be a store.
+    #[error("no {split} clips (data.{split} = {place:?}): {source}")]
+    Store {
+        /// `train` or `val`.
+        split: &'static str,
+        /// As in the recipe.
+        place: String,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// The place has no index.
+    #[error("no {split} clips at {url}: there is no {INDEX_OBJECT}; make one with `dataloader pack` or `dataloader demo`")]
+    NoIndex {
+        /// `train` or `val`.
+        split: &'static str,
+        /// The place in full.
+        url: String,
+    },
+    /// The store did not answer.
+    #[error("can't read the {split} index {url}/{INDEX_OBJECT}: {source}")]
+    Unreachable {
+        /// `train` or `val`.
+        split: &'static str,
+        /// The place in full.
+        url: String,
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The index is no index.
+    #[error("can't use the {split} index {url}/{INDEX_OBJECT}: {source}")]
+    Index {
+        /// `train` or `val`.
+        split: &'static str,
+        /// The place in full.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: IndexError,
+    },
+    /// The two sets name their classes differently.
+    #[error("the train clips have the classes {train}, the val clips {val}: pack both with the same classes")]
+    Classes {
+        /// Classes of the train set.
+        train: String,
+        /// Classes of the held-out set.
+        val: String,
+    },
+    /// The plan refuses the numbers.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+impl OpenError {
+    /// Whether only a change of the recipe or the data helps.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Unreachable { .. })
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        match error {
+            OpenError::Recipe(_) | OpenError::Plan(_) => Self::Invalid(text),
+            OpenError::Store { .. } | OpenError::NoIndex { .. } => Self::Missing(text),
+            OpenError::Unreachable { .. } => Self::Away(text),
+            OpenError::Index { .. } | OpenError::Classes { .. } => Self::Stale(text),
+        }
+    }
+}
+
+impl DataSet {
+    /// Opens what the recipe names; relative places are below `store`.
+    pub async fn open(recipe: &str, store: &str) -> Result<Self, OpenError> {
+        let recipe = recipe::parse(recipe)?;
+        let config = recipe.data;
+        let train = Part::open("train", &config.train, store).await?;
+        let val = Part::open("val", &config.val, store).await?;
+        if train.index.classes != val.index.classes {
+            let list = |part: &Part| part.index.classes.join(", ");
+            return Err(OpenError::Classes { train: list(&train), val: list(&val) });
+        }
+        // The plan's batch and lanes belong to the coordinator: they change neither clips nor views.
+        let plan = Plan::new(recipe.run.seed, train.index.clips.len() as u64, 1, 1)?;
+        let digest = pair_digest(&train.index, &val.index);
+        let view_id = hash((train.id, val.id, format!("{config:?}")));
+        Ok(Self { config, plan, train: Arc::new(train), val: Arc::new(val), digest, view_id })
+    }
+
+    /// Memory that all clips take when their frames are kept: all frames for training, the shown ones for validation.
+    pub fn frames_bytes(&self) -> u64 {
+        let side = |training| self.config.decoded_short_side(training);
+        let bytes = |clip: &Clip, training: bool, frames: u32| {
+            let (width, height) = decode::scaled_size(clip.width.max(1), clip.height.max(1), side(training));
+            decode::frame_bytes(width, height) as u64 * u64::from(frames)
+        };
+        let train = self.train.index.clips.iter().map(|clip| bytes(clip, true, clip.frames.max(1)));
+        let val = self.val.index.clips.iter().map(|clip| bytes(clip, false, self.config.frames));
+        train.chain(val).sum()
+    }
+}
+
+impl Part {
+    async fn open(split: &'static str, place: &str, below: &str) -> Result<Self, OpenError> {
+        let url = locate(place, below);
+        let failed = |source| OpenError::Store { split, place: place.to_owned(), source };
+        let store = store::open_existing(&url).map_err(failed)?;
+        let url = store.url.clone();
+        let bytes = match read(&store, INDEX_OBJECT).await {
+            Ok(bytes) => bytes,
+            Err(object_store::Error::NotFound { .. }) => return Err(OpenError::NoIndex { split, url }),
+            Err(source) => return Err(OpenError::Unreachable { split, url, source }),
+        };
+        let index =
+            Index::parse(&bytes).map_err(|source| OpenError::Index { split, url: url.clone(), source })?;
+        let id = hash((&url, index.digest()));
+        Ok(Self { index, store, id })
+    }
+}
+
+/// The whole content of one object.
+pub async fn read(store: &Store, object: &str) -> object_store::Result<bytes::Bytes> {
+    store.store.get(&store.path(object)).await?.bytes().await
+}
+
+/// The URL of a place in a recipe: itself if it is a URL or an absolute path, else below the run's store.
+pub fn locate(place: &str, store: &str) -> String {
+    if place.contains("://") || place.starts_with('/') {
+        return place.to_owned();
+    }
+    format!("{}/{}", store.trim_end_matches('/'), place.trim_matches('/'))
+}
+
+/// Identity within this process; never stored.
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_places_are_below_the_store() {
+        assert_eq!(locate("data/demo/train", "file:///srv/vared/"), "file:///srv/vared/data/demo/train");
+        assert_eq!(locate("s3://clips/k400", "file:///srv/vared"), "s3://clips/k400");
+        assert_eq!(locate("/srv/k400", "file:///srv/vared"), "/srv/k400");
+    }
+}
