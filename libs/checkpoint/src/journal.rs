@@ -84,8 +84,9 @@ impl<E: Serialize + DeserializeOwned> Journal<E> {
                 return Err(JournalError::Hole { path: layout::journal_entry(&run, at) });
             }
         }
-        let entries =
-            stream::iter(&numbers).map(|number| read(&place, &run, *number)).buffered(READS).try_collect().await?;
+        // Collected first: a stream of borrowing closures is not `Send` enough for a spawned task.
+        let reads: Vec<_> = numbers.iter().map(|number| read(&place, &run, *number)).collect();
+        let entries = stream::iter(reads).buffered(READS).try_collect().await?;
         let next = numbers.len() as u64 + 1;
         let writer = uuid::Uuid::new_v4().to_string();
         Ok((Self { place, run, next, writer, entry: PhantomData }, entries))

@@ -6,6 +6,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +48,7 @@ type Job<T> = Box<dyn FnOnce(&mut Option<T>) + Send>;
 pub struct OwnedThread<T> {
     name: String,
     jobs: mpsc::Sender<Job<T>>,
+    has_panicked: Arc<AtomicBool>,
     ended: oneshot::Receiver<()>,
 }
 
@@ -68,7 +71,7 @@ impl<T: 'static> OwnedThread<T> {
             })
             .map_err(|source| ThreadError::Spawn { thread: name.to_owned(), source })?;
         is_built.await.map_err(|_| ThreadError::Gone { thread: name.to_owned() })??;
-        Ok(Self { name: name.to_owned(), jobs, ended })
+        Ok(Self { name: name.to_owned(), jobs, has_panicked: Arc::default(), ended })
     }
 
     /// Runs `job` on the thread and waits for its result. Waits in line while the queue is full.
@@ -80,15 +83,22 @@ impl<T: 'static> OwnedThread<T> {
         F: FnOnce(&mut T) -> R + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let thread = self.name.clone();
+        let (thread, has_panicked) = (self.name.clone(), Arc::clone(&self.has_panicked));
         let boxed: Job<T> = Box::new(move |slot| {
             let outcome = run(&thread, slot, job);
+            // Before the answer, so that whoever hears of the panic finds the thread dead.
+            has_panicked.store(slot.is_none(), Ordering::SeqCst);
             // The caller may have gone; its job is done all the same.
             let _ = reply.send(outcome);
         });
         let gone = || ThreadError::Gone { thread: self.name.clone() };
         self.jobs.send(boxed).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Whether the thread still takes jobs: not so after a panic.
+    pub fn is_alive(&self) -> bool {
+        !self.has_panicked.load(Ordering::SeqCst) && !self.jobs.is_closed()
     }
 
     /// Lets the queued jobs finish, drops the value on its thread and waits for the end.
@@ -180,6 +190,7 @@ mod tests {
         assert_eq!(error.to_string(), "internal fault on the thread \"counter\": kernel 3");
         let error = thread.call(|value| **value).await.expect_err("the value is gone");
         assert!(matches!(error, ThreadError::Gone { .. }), "{error}");
+        assert!(!thread.is_alive());
     }
 
     #[tokio::test]

@@ -1,0 +1,123 @@
+//! What a worker asks of its device. `device` implements it with libtorch; tests put a fake in its place.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::error::WorkerError;
+
+/// This worker's place in a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// The generation's number.
+    pub generation: u64,
+    /// This worker's rank.
+    pub rank: u32,
+    /// How many workers there are.
+    pub world: u32,
+    /// The lanes that it carries.
+    pub lanes: Range<u32>,
+    /// Everybody's name by rank, for messages.
+    pub workers: Vec<String>,
+}
+
+/// What the run's data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataFacts {
+    /// Clips in the train set.
+    pub train_clips: u64,
+    /// Clips in the held-out set.
+    pub val_clips: u64,
+    /// Digest of both indexes.
+    pub digest: String,
+    /// Class names by label.
+    pub classes: Vec<String>,
+}
+
+/// The objects of a checkpoint, by name.
+pub type Objects = BTreeMap<String, Bytes>;
+
+/// Clips as a loader sent them, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Pixels: clips, frames, rows, columns, channels.
+    pub pixels_nthwc: Bytes,
+    /// Sizes of those axes.
+    pub shape: [usize; 5],
+    /// Class of every clip.
+    pub labels: Vec<i64>,
+}
+
+/// One applied step. Figures are over the whole batch of the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stepped {
+    /// Steps applied so far.
+    pub step: u64,
+    /// Mean loss.
+    pub loss: f32,
+    /// Share classified correctly.
+    pub top1: f32,
+    /// All-in GMACs a clip of skipping inference, mean over the batch.
+    pub gmacs: f64,
+    /// GMACs a clip of the backbone.
+    pub gmacs_backbone: f64,
+    /// The step's rate.
+    pub learning_rate: f32,
+    /// Forward and backward.
+    pub compute_seconds: f32,
+    /// Summing over workers.
+    pub reduce_seconds: f32,
+    /// Some worker wants to stop: all do after this step.
+    pub drain: bool,
+}
+
+/// A figure's spread over clips.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    /// Mean.
+    pub avg: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+/// Result over the held-out set, of all workers together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluated {
+    /// Clips seen.
+    pub clips: u64,
+    /// Mean loss.
+    pub loss: f32,
+    /// Share classified correctly.
+    pub top1: f32,
+    /// By the paper's count.
+    pub gmacs_paper: Spread,
+    /// With gates and cheap operations.
+    pub gmacs_all_in: Spread,
+    /// Of the backbone.
+    pub gmacs_backbone: f64,
+}
+
+/// A device with a trainer on it. All calls block and come from one thread.
+pub trait Compute: 'static {
+    /// Drops what an older generation left, joins the group of `seat`, and starts from `objects` (else from the seed).
+    /// Returns the number of steps applied: the next step's number.
+    fn form(&mut self, seat: &Seat, data: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError>;
+
+    /// Does a step with one batch for each of the seat's lanes, in order. All ranks together.
+    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError>;
+
+    /// Evaluates this rank's share of the held-out set, given batch by batch; the last call is all ranks together.
+    fn begin_eval(&mut self) -> Result<(), WorkerError>;
+
+    /// One batch of it.
+    fn eval(&mut self, batch: &Batch) -> Result<(), WorkerError>;
+
+    /// The result over all ranks.
+    fn finish_eval(&mut self) -> Result<Evaluated, WorkerError>;
+
+    /// The state after the last step, as the objects of a checkpoint.
+    fn snapshot(&mut self) -> Result<Objects, WorkerError>;
+}

@@ -1,0 +1,240 @@
+//! The device: the one place of this crate (with the files below `device/`) that knows libtorch.
+//!
+//! Everything here blocks and runs on the device's own thread.
+
+pub mod measure;
+mod recipe;
+mod rendezvous;
+
+use std::net::{ToSocketAddrs, UdpSocket};
+use std::sync::Arc;
+
+use cluster::limits::Limits;
+use cluster::recipe::Recipe;
+use collective::{Address, Group, Member};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tonic::transport::Channel;
+use train::{ClipBatch, EvalReport, Range, StepReport, TrainError, Trainer};
+
+use crate::briefing::Briefing;
+use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
+use crate::config::DeviceChoice;
+use crate::error::{WorkerError, in_one_line};
+use recipe::Sections;
+use rendezvous::RendezvousStore;
+
+/// A device with a trainer on it.
+pub struct Device {
+    recipe: Recipe,
+    sections: Sections,
+    limits: Limits,
+    device: tch::Device,
+    coordinator: String,
+    channel: Channel,
+    runtime: Handle,
+    current: Option<Current>,
+}
+
+/// What belongs to one generation.
+struct Current {
+    trainer: Trainer,
+    data: DataFacts,
+}
+
+/// The object `run.json` of a checkpoint.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunState {
+    recipe_digest: String,
+    recipe: String,
+    data_digest: String,
+    classes: Vec<String>,
+    progress: serde_json::Value,
+}
+
+impl Device {
+    /// Finds the device and reads the recipe's sections about network and training.
+    pub fn new(
+        briefing: &Briefing,
+        choice: DeviceChoice,
+        coordinator: &str,
+        runtime: Handle,
+    ) -> Result<Self, WorkerError> {
+        let _inside = runtime.enter();
+        let channel = proto::connect::lazy(coordinator, briefing.limits.patience)
+            .map_err(|error| WorkerError::Configuration(error.to_string()))?;
+        Ok(Self {
+            sections: Sections::parse(briefing.recipe.text())?,
+            recipe: briefing.recipe.clone(),
+            limits: briefing.limits,
+            device: find(choice)?,
+            coordinator: coordinator.to_owned(),
+            channel,
+            runtime: runtime.clone(),
+            current: None,
+        })
+    }
+
+    fn trainer(&mut self) -> Result<&mut Trainer, WorkerError> {
+        let none = || WorkerError::Compute("the device was asked to compute outside of a generation".to_owned());
+        Ok(&mut self.current.as_mut().ok_or_else(none)?.trainer)
+    }
+
+    fn meet(&self, seat: &Seat) -> Result<Group, WorkerError> {
+        let store = RendezvousStore {
+            client: proto::connect::rendezvous(self.channel.clone()),
+            runtime: self.runtime.clone(),
+            generation: seat.generation,
+            limits: self.limits,
+        };
+        let member = Member {
+            rank: seat.rank,
+            world: seat.world,
+            timeout: self.limits.collective,
+            address: own_address(&self.coordinator),
+        };
+        Group::gloo(Arc::new(store), member).map_err(|error| {
+            WorkerError::Collective(format!("generation {} could not form: {}", seat.generation, in_one_line(error)))
+        })
+    }
+}
+
+impl Compute for Device {
+    fn form(&mut self, seat: &Seat, data: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError> {
+        // First: peers that still wait for this worker in the old group see its connection break.
+        self.current = None;
+        let config = self.sections.train_config(&self.recipe, data)?;
+        let mut trainer = Trainer::new(config, self.device).map_err(fault)?;
+        if let Some(objects) = objects {
+            restore(&mut trainer, objects)?;
+        }
+        let group = self.meet(seat)?;
+        trainer.set_group(Some(group), seat.lanes.clone()).map_err(fault)?;
+        let step = trainer.step_number();
+        self.current = Some(Current { trainer, data: data.clone() });
+        Ok(step)
+    }
+
+    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError> {
+        let batches: Vec<ClipBatch> = batches.into_iter().map(clip_batch).collect();
+        self.trainer()?.step(&batches, drain).map(stepped).map_err(fault)
+    }
+
+    fn begin_eval(&mut self) -> Result<(), WorkerError> {
+        self.trainer()?.begin_eval();
+        Ok(())
+    }
+
+    fn eval(&mut self, batch: &Batch) -> Result<(), WorkerError> {
+        self.trainer()?.eval_batch(&clip_batch(batch.clone())).map_err(fault)
+    }
+
+    fn finish_eval(&mut self) -> Result<Evaluated, WorkerError> {
+        self.trainer()?.finish_eval().map(evaluated).map_err(fault)
+    }
+
+    fn snapshot(&mut self) -> Result<Objects, WorkerError> {
+        let snapshot = self.trainer()?.snapshot().map_err(fault)?;
+        let data = self.current.as_ref().map(|current| current.data.clone());
+        let data = data.expect("a trainer and its data come together");
+        let state = RunState {
+            recipe_digest: self.recipe.digest().to_owned(),
+            recipe: self.recipe.text().to_owned(),
+            data_digest: data.digest,
+            classes: data.classes,
+            progress: snapshot.progress,
+        };
+        let state = serde_json::to_vec_pretty(&state).expect("strings and JSON always serialise");
+        Ok(Objects::from([
+            (checkpoint::layout::MODEL.to_owned(), snapshot.model.into()),
+            (checkpoint::layout::OPTIMIZER.to_owned(), snapshot.optimizer.into()),
+            (checkpoint::layout::RUN.to_owned(), state.into()),
+        ]))
+    }
+}
+
+fn restore(trainer: &mut Trainer, objects: &Objects) -> Result<(), WorkerError> {
+    let object = |name: &str| {
+        let missing =
+            || WorkerError::Configuration(format!("the checkpoint holds no {name}: an older version wrote it"));
+        objects.get(name).ok_or_else(missing)
+    };
+    let state: RunState = serde_json::from_slice(object(checkpoint::layout::RUN)?).map_err(|error| {
+        WorkerError::Configuration(format!("the checkpoint's {} can't be read: {error}", checkpoint::layout::RUN))
+    })?;
+    let (model, optimizer) = (object(checkpoint::layout::MODEL)?, object(checkpoint::layout::OPTIMIZER)?);
+    trainer.restore(model, optimizer, &state.progress).map_err(fault)
+}
+
+/// The torch device behind a choice.
+pub fn find(choice: DeviceChoice) -> Result<tch::Device, WorkerError> {
+    let gpus = tch::Cuda::device_count();
+    match choice {
+        DeviceChoice::Cpu => Ok(tch::Device::Cpu),
+        DeviceChoice::Auto if gpus > 0 => Ok(tch::Device::Cuda(0)),
+        DeviceChoice::Auto => Ok(tch::Device::Cpu),
+        DeviceChoice::Cuda(number) if i64::try_from(number).is_ok_and(|number| number < gpus) => {
+            Ok(tch::Device::Cuda(number))
+        }
+        DeviceChoice::Cuda(number) => Err(WorkerError::Configuration(format!(
+            "--device is cuda:{number}, but {gpus} GPUs are visible to this build of libtorch: use cpu, auto or another number"
+        ))),
+    }
+}
+
+/// The address by which peers reach this machine: the one it uses towards the coordinator.
+fn own_address(coordinator: &str) -> Address {
+    let towards = coordinator.trim_start_matches("http://").trim_end_matches('/');
+    let route = || {
+        let target = towards.to_socket_addrs().ok()?.next()?;
+        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        // Connecting a datagram socket sends nothing: it only picks the route.
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(target).ok()?;
+        Some(socket.local_addr().ok()?.ip().to_string())
+    };
+    route().map_or_else(Address::local, Address::Host)
+}
+
+fn clip_batch(batch: Batch) -> ClipBatch {
+    ClipBatch { pixels_nthwc: batch.pixels_nthwc, shape: batch.shape, labels: batch.labels }
+}
+
+fn stepped(report: StepReport) -> Stepped {
+    Stepped {
+        step: report.step,
+        loss: report.loss as f32,
+        top1: report.top1 as f32,
+        gmacs: report.gmacs_now_avg,
+        gmacs_backbone: report.gmacs_backbone,
+        learning_rate: report.lr as f32,
+        compute_seconds: (report.seconds.total - report.seconds.reduce) as f32,
+        reduce_seconds: report.seconds.reduce as f32,
+        drain: report.drain,
+    }
+}
+
+fn evaluated(report: EvalReport) -> Evaluated {
+    let spread = |range: Range| Spread { avg: range.avg, min: range.min, max: range.max };
+    Evaluated {
+        clips: report.clips,
+        loss: report.loss as f32,
+        top1: report.top1 as f32,
+        gmacs_paper: spread(report.gmacs_paper),
+        gmacs_all_in: spread(report.gmacs_all_in),
+        gmacs_backbone: report.gmacs_backbone,
+    }
+}
+
+fn fault(error: TrainError) -> WorkerError {
+    let kind: fn(String) -> WorkerError = match &error {
+        TrainError::Setting { .. } | TrainError::Model(_) | TrainError::Restore { .. } => WorkerError::Configuration,
+        TrainError::Batch { .. } => WorkerError::Data,
+        TrainError::Collective { .. } | TrainError::Diverged { .. } => WorkerError::Collective,
+        _ => WorkerError::Compute,
+    };
+    kind(in_one_line(error))
+}
+
+#[cfg(test)]
+mod tests;

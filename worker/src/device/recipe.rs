@@ -1,0 +1,79 @@
+//! The recipe's sections about network and training, and what a trainer makes of them.
+
+use cluster::recipe::Recipe;
+use models::{ClipShape, ModelConfig};
+use serde::Deserialize;
+use train::{OptimConfig, Pixels, Stage, TrainConfig};
+
+use crate::compute::DataFacts;
+use crate::error::WorkerError;
+
+/// What this process reads of the recipe.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Sections {
+    pub(super) model: ModelConfig,
+    #[serde(default)]
+    optim: OptimConfig,
+    stages: Vec<Stage>,
+    data: DataSection,
+}
+
+/// The loader owns the section and refuses what nobody knows; here only what the device needs is read.
+#[derive(Debug, Clone, Deserialize)]
+struct DataSection {
+    frames: i64,
+    crop: i64,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl Sections {
+    /// Reads and checks them.
+    pub(super) fn parse(text: &str) -> Result<Self, WorkerError> {
+        let sections: Self = toml::from_str(text).map_err(|error| refused(error.message()))?;
+        sections.model.validate().map_err(refused)?;
+        Ok(sections)
+    }
+
+    /// Shape of the clips that the network is made for.
+    pub(super) fn clip(&self) -> ClipShape {
+        ClipShape { frames: self.data.frames, height: self.data.crop, width: self.data.crop }
+    }
+
+    /// Normalisation of their pixels.
+    pub(super) fn pixels(&self) -> Pixels {
+        Pixels { mean: self.data.mean, std: self.data.std }
+    }
+
+    /// Everything that a trainer needs to know.
+    pub(super) fn train_config(&self, recipe: &Recipe, data: &DataFacts) -> Result<TrainConfig, WorkerError> {
+        let (classes, found) = (self.model.classes(), data.classes.len());
+        if usize::try_from(classes) != Ok(found) {
+            return Err(refused(format!("model.classes is {classes}, but the data set has {found} classes")));
+        }
+        let plan = recipe.plan(data.train_clips).map_err(refused)?;
+        let starts = recipe.stages().iter().scan(0, |epochs, stage| {
+            let start = plan.stage_start_step(*epochs);
+            *epochs += stage.epochs;
+            Some(start)
+        });
+        let run = recipe.run();
+        Ok(TrainConfig {
+            model: self.model.clone(),
+            clip: self.clip(),
+            optim: self.optim.clone(),
+            stages: self.stages.clone(),
+            pixels: self.pixels(),
+            seed: run.seed,
+            lanes: run.lanes,
+            batch_clips: run.batch_clips,
+            threads: run.threads,
+            stage_start_steps: starts.collect(),
+            total_steps: plan.total_steps(recipe.epochs()),
+        })
+    }
+}
+
+fn refused(what: impl std::fmt::Display) -> WorkerError {
+    WorkerError::Configuration(format!("the recipe is refused: {what}"))
+}
