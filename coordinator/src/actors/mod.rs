@@ -1,0 +1,10 @@
+//! Who executes what `cluster` decides.
+
+#[cfg(test)]
+mod ear;
+pub mod keeper;
+pub mod launcher;
+pub mod rendezvous;
+pub mod root;
+pub mod run;
+pub mod session;

@@ -1,0 +1,8 @@
+//! Whole runs of a coordinator over real connections, with members that are played by the tests.
+
+#[path = "runs/bad_input.rs"]
+mod bad_input;
+#[path = "runs/lives.rs"]
+mod lives;
+#[path = "runs/player.rs"]
+mod player;
