@@ -49,7 +49,7 @@ impl fmt::Display for Entry {
             }
             Self::Generation { number, workers, restore } => {
                 let from = restore.as_deref().unwrap_or("the seed");
-                write!(f, "generation {number} of {} workers from {from}", workers.len())
+                write!(f, "generation {number} of {} from {from}", count(workers.len(), "worker"))
             }
             Self::Committed(commit) => write!(f, "committed step {}", commit.step),
             Self::Finished { step } => write!(f, "finished at step {step}"),
@@ -62,20 +62,17 @@ impl fmt::Display for Notice {
         match self {
             Self::Planned { data_set, total_steps } => {
                 let (train, val, classes) = (data_set.train_clips, data_set.val_clips, data_set.classes.len());
-                write!(f, "data: {train} train and {val} validation clips, {classes} classes; {total_steps} steps")
+                write!(f, "data: {train} train and {val} validation clips, {}", count(classes, "class"))?;
+                write!(f, "; {total_steps} steps")
             }
             Self::Waiting { whom } => write!(f, "waiting for {whom}"),
             Self::Generation { assembly, why } => {
-                write!(f, "generation {} of ", assembly.generation)?;
-                match assembly.workers.len() {
-                    1 => f.write_str("1 worker")?,
-                    world => write!(f, "{world} workers")?,
-                }
+                write!(f, "generation {}: {}", assembly.generation, count(assembly.workers.len(), "worker"))?;
                 match &assembly.restore {
                     Some(commit) => write!(f, " from the checkpoint of step {}", commit.step)?,
                     None => f.write_str(" from the seed")?,
                 }
-                write!(f, ": {why}")
+                write!(f, " ({why})")
             }
             Self::Formed { generation, step } => write!(f, "generation {generation} is ready for step {step}"),
             Self::Step(report) => write!(f, "step {}", report.step),
@@ -86,5 +83,14 @@ impl fmt::Display for Notice {
             Self::Draining { by } => write!(f, "stopping in good order ({by})"),
             Self::Warning(text) => write!(f, "warning: {text}"),
         }
+    }
+}
+
+/// `1 worker`, `2 workers`, `2 classes`.
+fn count(n: usize, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        n if what.ends_with('s') => format!("{n} {what}es"),
+        n => format!("{n} {what}s"),
     }
 }

@@ -44,7 +44,7 @@ impl Run {
         self.members.remove(&member.name);
         self.changed_at = now;
         if is_seated && !self.phase.is_closing() {
-            self.why = format!("{member} left");
+            self.why = format!("{} left", member.name);
             self.phase = Phase::Gathering { since: now };
             self.try_form(now);
         }

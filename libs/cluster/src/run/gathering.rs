@@ -46,7 +46,7 @@ impl Run {
             return;
         }
         if let Some(sentence) = self.object_to(&data_set) {
-            return self.stop(78, format!("{member}: {sentence}"));
+            return self.stop(78, format!("{}: {sentence}", member.name));
         }
         if let Some(present) = self.members.get_mut(&member.name) {
             present.has_data = true;

@@ -12,6 +12,7 @@ use crate::{
 mod drains;
 mod failures;
 mod starts;
+mod storms;
 
 const RECIPE: &str = r#"
 name = "demo"

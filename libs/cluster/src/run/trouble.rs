@@ -37,7 +37,7 @@ pub(super) struct Incident {
 impl Run {
     pub(super) fn fail(&mut self, member: &Member, generation: GenerationNumber, what: (Fault, &str), now: Duration) {
         let (fault, message) = what;
-        let says = format!("{member}: {message}");
+        let says = format!("{}: {message}", member.name);
         match fault {
             Fault::Configuration => self.stop(78, says),
             Fault::Checkpoint => self.tell(Notice::Warning(format!("{says}; training goes on"))),
@@ -86,11 +86,11 @@ impl Run {
             return;
         }
         let (weight, words) = how;
-        self.note_loader(&present, weight, format!("{member} {words}"), now);
+        self.note_loader(&present, weight, format!("{} {words}", member.name), now);
     }
 
     pub(super) fn blame_loss(&mut self, present: &Present, words: String, now: Duration) {
-        self.note_loader(present, Weight::Loss, format!("{} {words}", present.member), now);
+        self.note_loader(present, Weight::Loss, format!("{} {words}", present.member.name), now);
     }
 
     fn note_loader(&mut self, present: &Present, weight: Weight, cause: String, now: Duration) {

@@ -29,7 +29,7 @@ fn the_cause_is_named_not_its_echo() {
     assert_eq!(scene.worker("worker-1/b"), ["welcome worker-1/b", "record generation 2 of 2 workers from the seed"]);
     let shown = scene.recorded(2, &["worker-0", "worker-1/b"]);
     let last = shown.last().expect("a notice");
-    assert!(last.ends_with("worker-1 was killed by signal 9: step 12 (log: worker-1.log)"), "{last}");
+    assert!(last.ends_with("(worker-1 was killed by signal 9: step 12 (log: worker-1.log))"), "{last}");
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_failed_collective_alone_forms_the_same_workers_anew() {
     assert_eq!(scene.after(0.25), Vec::<String>::new());
     assert_eq!(
         scene.after(0.25),
-        ["tell set back (1 of 3): worker-0/a: timed out", "record generation 2 of 2 workers from the seed"]
+        ["tell set back (1 of 3): worker-0: timed out", "record generation 2 of 2 workers from the seed"]
     );
 }
 
@@ -65,7 +65,7 @@ fn three_setbacks_without_a_commit_are_survived_and_the_fourth_is_not() {
     let shown = scene.after(0.5);
     assert_eq!(
         shown.last().map(String::as_str),
-        Some("end 1: gave up after 3 restarts without a new checkpoint (step 0): worker-0/a: loss is not finite")
+        Some("end 1: gave up after 3 restarts without a new checkpoint (step 0): worker-0: loss is not finite")
     );
 }
 
@@ -103,7 +103,7 @@ fn a_worker_lost_while_its_generation_is_written_is_not_announced() {
     scene.lost("worker-0", Loss::Broken);
     assert_eq!(scene.recorded(1, &["worker-0"]), Vec::<String>::new());
     scene.after(0.5);
-    assert_eq!(scene.worker("worker-0/b"), ["welcome worker-0/b", "record generation 2 of 1 workers from the seed"]);
+    assert_eq!(scene.worker("worker-0/b"), ["welcome worker-0/b", "record generation 2 of 1 worker from the seed"]);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_silent_child_is_killed_and_its_end_is_no_news() {
     let mut scene = Scene::training_children();
     assert_eq!(scene.lost("worker-1", Loss::Silent), ["kill worker-1"]);
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), "x"), ["launch worker-1"]);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1/a is silent for 10s"]);
+    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1 is silent for 10s"]);
 }
 
 #[test]
@@ -145,10 +145,10 @@ fn a_configuration_fault_stops_the_run_at_once() {
     assert_eq!(
         shown,
         [
-            "order loader-0/a: stop 78: worker-0/a: optim.lr is missing",
-            "order worker-0/a: stop 78: worker-0/a: optim.lr is missing",
-            "order worker-1/a: stop 78: worker-0/a: optim.lr is missing",
-            "end 78: worker-0/a: optim.lr is missing"
+            "order loader-0/a: stop 78: worker-0: optim.lr is missing",
+            "order worker-0/a: stop 78: worker-0: optim.lr is missing",
+            "order worker-1/a: stop 78: worker-0: optim.lr is missing",
+            "end 78: worker-0: optim.lr is missing"
         ]
     );
 }
@@ -157,19 +157,19 @@ fn a_configuration_fault_stops_the_run_at_once() {
 fn a_loaders_data_fault_stops_the_run() {
     let mut scene = Scene::training();
     let shown = scene.failed("loader-0", 0, Fault::Data, "9 of 10 clips are broken");
-    assert_eq!(shown.last().map(String::as_str), Some("end 1: loader-0/a: 9 of 10 clips are broken"));
+    assert_eq!(shown.last().map(String::as_str), Some("end 1: loader-0: 9 of 10 clips are broken"));
 }
 
 #[test]
 fn a_workers_data_fault_stops_the_run_unless_a_loader_went_away() {
     let mut scene = Scene::training();
     scene.failed("worker-0", 1, Fault::Data, "no batch");
-    assert_eq!(scene.after(0.5).last().map(String::as_str), Some("end 1: worker-0/a: no batch"));
+    assert_eq!(scene.after(0.5).last().map(String::as_str), Some("end 1: worker-0: no batch"));
 
     let mut scene = Scene::training();
     scene.failed("worker-0", 1, Fault::Data, "no batch");
     scene.lost("loader-0", Loss::Broken);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-0/a: no batch"]);
+    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-0: no batch"]);
     scene.loader("loader-0/b");
     assert_eq!(scene.data("loader-0/b"), ["record generation 2 of 2 workers from the seed"]);
 }
@@ -178,7 +178,7 @@ fn a_workers_data_fault_stops_the_run_unless_a_loader_went_away() {
 fn a_failed_upload_is_a_warning() {
     let mut scene = Scene::training();
     let shown = scene.failed("worker-0", 1, Fault::Checkpoint, "no space");
-    assert_eq!(shown, ["tell warning: worker-0/a: no space; training goes on"]);
+    assert_eq!(shown, ["tell warning: worker-0: no space; training goes on"]);
     assert!(!scene.is_gathering());
 }
 
@@ -192,7 +192,7 @@ fn a_newer_process_takes_the_seat() {
     assert_eq!(
         scene.after(0.5),
         [
-            "tell set back (1 of 3): worker-1/a was replaced by a newer process",
+            "tell set back (1 of 3): worker-1 was replaced by a newer process",
             "record generation 2 of 2 workers from the seed"
         ]
     );
@@ -203,9 +203,9 @@ fn fewer_workers_go_on_after_the_others_had_their_time() {
     let mut scene = Scene::with(|policy| (policy.workers, policy.min_workers) = (2, 1));
     scene.bring_up();
     scene.lost("worker-1", Loss::Broken);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1/a is gone: its connection broke"]);
+    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1 is gone: its connection broke"]);
     assert_eq!(scene.after(9.0), Vec::<String>::new());
-    assert_eq!(scene.after(1.0)[0], "record generation 2 of 1 workers from the seed");
+    assert_eq!(scene.after(1.0)[0], "record generation 2 of 1 worker from the seed");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn who_is_not_ready_in_time_is_out() {
     scene.recorded(1, &["worker-0", "worker-1"]);
     scene.formed("worker-0", 1);
     assert_eq!(scene.after(61.0), ["order worker-1/a: stop 75: you were not ready within 60s"]);
-    assert_eq!(scene.after(0.5)[0], "tell set back (1 of 3): worker-1/a was not ready within 60s");
+    assert_eq!(scene.after(0.5)[0], "tell set back (1 of 3): worker-1 was not ready within 60s");
 }
 
 #[test]

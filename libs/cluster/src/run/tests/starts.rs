@@ -7,7 +7,7 @@ fn the_first_generation_is_journalled_before_anybody_hears_of_it() {
     let mut scene = Scene::new(2);
     assert_eq!(scene.loader("loader-0"), ["welcome loader-0/a"]);
     assert_eq!(scene.data("loader-0"), ["record planned 7 steps over 100 clips"]);
-    assert_eq!(scene.planned(), ["tell data: 100 train and 10 validation clips, 1 classes; 7 steps"]);
+    assert_eq!(scene.planned(), ["tell data: 100 train and 10 validation clips, 1 class; 7 steps"]);
     assert_eq!(scene.worker("worker-1"), ["welcome worker-1/a"]);
     assert_eq!(scene.worker("worker-0"), ["welcome worker-0/a", "record generation 1 of 2 workers from the seed"]);
     assert_eq!(
@@ -16,7 +16,7 @@ fn the_first_generation_is_journalled_before_anybody_hears_of_it() {
             "open rendezvous 1",
             "order worker-0/a: generation 1 rank 0/2 lanes 0..2",
             "order worker-1/a: generation 1 rank 1/2 lanes 2..4",
-            "tell generation 1 of 2 workers from the seed: the run starts"
+            "tell generation 1: 2 workers from the seed (the run starts)"
         ]
     );
     assert_eq!(scene.formed("worker-1", 1), Vec::<String>::new());
@@ -29,7 +29,7 @@ fn the_order_of_arrival_does_not_matter() {
     scene.worker("worker-0");
     scene.loader("loader-0");
     scene.data("loader-0");
-    assert_eq!(scene.planned().last().map(String::as_str), Some("record generation 1 of 1 workers from the seed"));
+    assert_eq!(scene.planned().last().map(String::as_str), Some("record generation 1 of 1 worker from the seed"));
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_loader_without_clips_ends_the_run_with_a_sentence() {
     let mut scene = Scene::new(1);
     scene.loader("loader-0");
     let shown = scene.on(Event::DataFound { member: member("loader-0"), data_set: data_set(0) });
-    assert!(shown[1].starts_with("end 78: loader-0/a: the train set holds no clips; fill it"), "{shown:?}");
+    assert!(shown[1].starts_with("end 78: loader-0: the train set holds no clips; fill it"), "{shown:?}");
 }
 
 #[test]
@@ -81,10 +81,7 @@ fn other_data_than_planned_ends_the_run() {
     scene.loader("loader-1");
     let shown = scene.on(Event::DataFound { member: member("loader-1"), data_set: data_set(99) });
     let end = shown.last().expect("an end");
-    assert!(
-        end.starts_with("end 78: loader-1/a: this is not the data that the run was planned for: 99 train"),
-        "{end}"
-    );
+    assert!(end.starts_with("end 78: loader-1: this is not the data that the run was planned for: 99 train"), "{end}");
 }
 
 #[test]
@@ -178,5 +175,5 @@ fn a_resumed_run_goes_on_from_its_last_commit() {
     scene.run = Run::new(scene.run.policy.clone(), recipe(), ledger);
     scene.worker("worker-0");
     scene.loader("loader-0");
-    assert_eq!(scene.data("loader-0"), ["record generation 5 of 1 workers from c/5-g4"]);
+    assert_eq!(scene.data("loader-0"), ["record generation 5 of 1 worker from c/5-g4"]);
 }
