@@ -33,6 +33,8 @@ fn compile(libtorch: &Path) {
         .include("bridge")
         // `omp simd` on loops, no threads of its own.
         .flag_if_supported("-fopenmp-simd")
+        // Rows are short: a call to memcpy costs more than the loop.
+        .flag_if_supported("-fno-tree-loop-distribute-patterns")
         // libtorch's own headers as system headers: their warnings are not ours.
         .flag("-isystem")
         .flag(include.display().to_string())

@@ -11,6 +11,7 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <cmath>
 #include <exception>
 #include <limits>
 #include <stdexcept>
@@ -199,11 +200,21 @@ at::Tensor* vared_mix(const VaredMix* mix) {
   });
 }
 
-at::Tensor* vared_mix_affine(const VaredMix* mix, at::Tensor* scale, at::Tensor* shift, int relu) {
+at::Tensor* vared_mix_norm(const VaredMix* mix, const VaredNorm* norm) {
   return vared::caught([&] {
     const at::NoGradGuard guard;
-    const vared::Affine affine{scale->data_ptr<float>(), shift->data_ptr<float>(),
-                               relu ? 0.f : -std::numeric_limits<float>::infinity()};
+    std::vector<float> scale(mix->channels), shift(mix->channels);
+    for (const at::Tensor* values : {norm->weight, norm->bias, norm->mean, norm->variance}) {
+      vared::require(values->is_contiguous() && values->numel() == mix->channels, "norm: one value a channel");
+    }
+    const float *weight = norm->weight->data_ptr<float>(), *bias = norm->bias->data_ptr<float>();
+    const float *mean = norm->mean->data_ptr<float>(), *variance = norm->variance->data_ptr<float>();
+    for (int64_t c = 0; c < mix->channels; ++c) {
+      scale[c] = weight[c] / std::sqrt(variance[c] + static_cast<float>(norm->eps));
+      shift[c] = bias[c] - mean[c] * scale[c];
+    }
+    const float floor = norm->relu ? 0.f : -std::numeric_limits<float>::infinity();
+    const vared::Affine affine{scale.data(), shift.data(), floor};
     return vared::forward(vared::gather(*mix), &affine);
   });
 }

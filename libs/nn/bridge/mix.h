@@ -27,8 +27,18 @@ struct VaredMix {
 // Differentiable in the weights, the kernels and what was computed. Null on error.
 at::Tensor* vared_mix(const VaredMix* mix);
 
-// The same in inference, then `scale * y + shift` of each channel, then ReLU if asked. Null on error.
-at::Tensor* vared_mix_affine(const VaredMix* mix, at::Tensor* scale, at::Tensor* shift, int relu);
+// A batch norm in evaluation, [c] each, and what follows it.
+struct VaredNorm {
+  at::Tensor* weight;
+  at::Tensor* bias;
+  at::Tensor* mean;
+  at::Tensor* variance;
+  double eps;
+  int relu;
+};
+
+// The same in inference, then the norm, then ReLU if asked. Null on error.
+at::Tensor* vared_mix_norm(const VaredMix* mix, const VaredNorm* norm);
 
 // Whether this thread records gradients.
 int vared_records_gradients();

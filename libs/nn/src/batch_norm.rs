@@ -29,6 +29,16 @@ pub struct BatchNorm {
     eps: f64,
 }
 
+/// A batch norm in evaluation, `[c]` each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Running<'a> {
+    pub(crate) weight: &'a Tensor,
+    pub(crate) bias: &'a Tensor,
+    pub(crate) mean: &'a Tensor,
+    pub(crate) variance: &'a Tensor,
+    pub(crate) eps: f64,
+}
+
 impl BatchNormConfig {
     /// Registers γ, β and the running statistics under their published names.
     pub fn init(&self, scope: &Scope) -> BatchNorm {
@@ -42,11 +52,15 @@ impl BatchNormConfig {
 }
 
 impl BatchNorm {
-    /// Scale and shift that the norm amounts to in evaluation, `[c]` each.
-    pub(crate) fn affine(&self) -> (Tensor, Tensor) {
-        let scale = (&self.buffers.running_var + self.eps).rsqrt() * &self.weight;
-        let shift = &self.bias - &self.buffers.running_mean * &scale;
-        (scale, shift)
+    /// What it computes with in evaluation.
+    pub(crate) fn running(&self) -> Running<'_> {
+        Running {
+            weight: &self.weight,
+            bias: &self.bias,
+            mean: &self.buffers.running_mean,
+            variance: &self.buffers.running_var,
+            eps: self.eps,
+        }
     }
 
     /// # Shape

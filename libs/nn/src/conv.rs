@@ -80,19 +80,28 @@ impl Conv {
         let ConvConfig { stride: [t, h, w], padding, groups, .. } = self.config;
         let stride = [t * every, h, w];
         if outputs == self.config.outputs {
-            return x_ncthw.conv3d(&self.weight, None::<&Tensor>, stride, padding, [1; 3], groups);
+            return convolve(x_ncthw, &self.weight, (stride, padding), groups);
         }
         let weight = self.weight.narrow(0, 0, outputs);
         if groups == 1 {
-            return x_ncthw.conv3d(&weight, None::<&Tensor>, stride, padding, [1; 3], 1);
+            return convolve(x_ncthw, &weight, (stride, padding), 1);
         }
         // Groups of one input: the first filters need the first inputs only.
         let per_group = self.config.outputs / groups;
         let groups = (outputs + per_group - 1) / per_group;
         let x = x_ncthw.narrow(1, 0, groups * (self.config.inputs / self.config.groups));
         let whole = self.weight.narrow(0, 0, groups * per_group);
-        x.conv3d(&whole, None::<&Tensor>, stride, padding, [1; 3], groups).narrow(1, 0, outputs)
+        convolve(&x, &whole, (stride, padding), groups).narrow(1, 0, outputs)
     }
+}
+
+/// libtorch's own choice of kernel, except for inference on the CPU: there it takes a slow one for small batches, so
+/// oneDNN is named.
+fn convolve(x: &Tensor, weight: &Tensor, (stride, padding): ([i64; 3], [i64; 3]), groups: i64) -> Tensor {
+    if crate::fused::applies_in_inference(x) && tch::utils::has_mkldnn() {
+        return x.contiguous().mkldnn_convolution(weight, None::<&Tensor>, padding, stride, [1; 3], groups);
+    }
+    x.conv3d(weight, None::<&Tensor>, stride, padding, [1; 3], groups)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::cheap::Cheap;
 use crate::conv_unit::Finish;
-use crate::fused::{self, Affine};
+use crate::fused;
 use crate::gate::Gate;
 use crate::macs::{DynamicCost, FeatureShape, LayerCost};
 use crate::mix::{Live, Mixer};
@@ -83,12 +83,10 @@ impl DynamicConv {
         if full || pass.train || !fused::applies_in_inference(x_ncthw) {
             return finish.after(&self.forward(x_ncthw, pass, None), pass.train);
         }
-        let (scale_c, shift_c) = finish.norm.affine();
-        let affine = Affine { scale_c: &scale_c, shift_c: &shift_c, relu: finish.relu };
-        self.forward(x_ncthw, pass, Some(affine))
+        self.forward(x_ncthw, pass, Some(finish))
     }
 
-    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, affine: Option<Affine>) -> Tensor {
+    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: Option<&Finish>) -> Tensor {
         let (n, counts) = (x_ncthw.size()[0], self.options.counts());
         let gates = match pass.policy {
             Policy::Full => LayerGates::full(n, counts, x_ncthw),
@@ -97,19 +95,19 @@ impl DynamicConv {
         };
         let y = match pass.policy {
             Policy::Full => self.conv.forward(x_ncthw),
-            Policy::Soft => self.part(x_ncthw, &gates, &Live::all(&self.options), affine),
-            Policy::Fixed(_) if pass.train => self.part(x_ncthw, &gates, &Live::all(&self.options), affine),
-            Policy::Fixed(_) | Policy::Skip => self.skip(x_ncthw, &gates, affine),
+            Policy::Soft => self.part(x_ncthw, &gates, &Live::all(&self.options), finish),
+            Policy::Fixed(_) if pass.train => self.part(x_ncthw, &gates, &Live::all(&self.options), finish),
+            Policy::Fixed(_) | Policy::Skip => self.skip(x_ncthw, &gates, finish),
         };
         pass.gates.push(gates);
         y
     }
 
     /// Clips that need the same part are computed together.
-    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, affine: Option<Affine>) -> Tensor {
+    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, finish: Option<&Finish>) -> Tensor {
         let groups = group(gates);
         if let [(live, _)] = groups.as_slice() {
-            return self.part(x_ncthw, gates, live, affine);
+            return self.part(x_ncthw, gates, live, finish);
         }
         let mut order = Vec::new();
         let mut parts = Vec::new();
@@ -120,7 +118,7 @@ impl DynamicConv {
                 v_channel_no: gates.v_channel_no.index_select(0, &index),
                 dead_axes: 0,
             };
-            parts.push(self.part(&x_ncthw.index_select(0, &index), &gates, &live, affine));
+            parts.push(self.part(&x_ncthw.index_select(0, &index), &gates, &live, finish));
             order.extend(clips);
         }
         let back = Tensor::from_slice(&order).argsort(0, false).to_device(x_ncthw.device());
@@ -128,13 +126,13 @@ impl DynamicConv {
     }
 
     /// The part of the convolution that the live options read, and from it the whole output.
-    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, affine: Option<Affine>) -> Tensor {
+    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, finish: Option<&Finish>) -> Tensor {
         let (time, channel) = live.first();
         let f = self.conv.forward_part(x_ncthw, self.options.channels[channel], self.options.time[time]);
         let frames = self.frames_out(x_ncthw.size()[2]);
         let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
-        match affine {
-            Some(affine) => fused::mix_affine(&mixer, &f, (gates, frames), affine),
+        match finish {
+            Some(finish) => fused::mix_norm(&mixer, &f, (gates, frames), finish),
             None => mixer.mix(&f, gates, frames),
         }
     }

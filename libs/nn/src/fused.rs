@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use tch::{Device, Kind, Tensor};
 
 use crate::LayerGates;
+use crate::conv_unit::Finish;
 use crate::mix::Mixer;
 
 /// A tensor as libtorch's C++ sees it.
@@ -30,17 +31,20 @@ struct Call {
 
 unsafe extern "C" {
     fn vared_mix(call: *const Call) -> Raw;
-    fn vared_mix_affine(call: *const Call, scale: Raw, shift: Raw, relu: c_int) -> Raw;
+    fn vared_mix_norm(call: *const Call, norm: *const Norm) -> Raw;
     fn vared_records_gradients() -> c_int;
     fn vared_mix_error() -> *const c_char;
 }
 
-/// What an inference pass does to the sum on the way out: `scale · y + shift` a channel, then maybe ReLU.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Affine<'a> {
-    pub(crate) scale_c: &'a Tensor,
-    pub(crate) shift_c: &'a Tensor,
-    pub(crate) relu: bool,
+/// `VaredNorm` of `bridge/mix.h`.
+#[repr(C)]
+struct Norm {
+    weight: Raw,
+    bias: Raw,
+    mean: Raw,
+    variance: Raw,
+    eps: f64,
+    relu: c_int,
 }
 
 /// The C++ side only reads through it.
@@ -73,17 +77,25 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     }))
 }
 
-/// The sum and what follows it, for inference: no gradients.
-pub(crate) fn mix_affine(
+/// The sum, the norm and maybe ReLU, for inference: no gradients.
+pub(crate) fn mix_norm(
     mixer: &Mixer,
     computed_ncthw: &Tensor,
     (gates, frames): (&LayerGates, i64),
-    affine: Affine,
+    finish: &Finish,
 ) -> Tensor {
+    let running = finish.norm.running();
+    let norm = Norm {
+        weight: raw(running.weight),
+        bias: raw(running.bias),
+        mean: raw(running.mean),
+        variance: raw(running.variance),
+        eps: running.eps,
+        relu: c_int::from(finish.relu),
+    };
     call(mixer, computed_ncthw, (gates, frames), |call| {
-        let (scale, shift) = (raw(affine.scale_c), raw(affine.shift_c));
-        // SAFETY: every pointer in the call lives until it returns; so do scale and shift.
-        unsafe { vared_mix_affine(call, scale, shift, c_int::from(affine.relu)) }
+        // SAFETY: every pointer in the call and in the norm lives until it returns.
+        unsafe { vared_mix_norm(call, &norm) }
     })
 }
 
@@ -128,7 +140,7 @@ mod tests {
     use crate::cheap::Cheap;
     use crate::macs::FeatureShape;
     use crate::mix::Live;
-    use crate::{Axes, Init, Options, Params, ParamsBuilder};
+    use crate::{Axes, BatchNormConfig, Init, Options, Params, ParamsBuilder};
 
     struct Layer {
         options: Options,
@@ -215,14 +227,13 @@ mod tests {
             let computed = random("f", &[2, kept[0], kept[1], 5, width]);
             let row = |half: bool| Tensor::from_slice(&[if half { 0.0_f32 } else { 0.7 }, 0.4]).repeat([2, 1]);
             let gates = LayerGates { v_time_no: row(half[0]), v_channel_no: row(half[1]), dead_axes: 0 };
-            let (scale, shift) = (random("scale", &[channels]), random("shift", &[channels]));
-            let affine = Affine { scale_c: &scale, shift_c: &shift, relu };
-            let fused = mix_affine(&mixer, &computed, (&gates, frames), affine);
-            let plain = tch::no_grad(|| {
-                let y = mixer.mix_plainly(&computed, &gates, frames);
-                let y = y * scale.reshape([1, -1, 1, 1, 1]) + shift.reshape([1, -1, 1, 1, 1]);
-                if relu { y.relu() } else { y }
-            });
+            let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
+            let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
+            let finish = Finish { norm, relu };
+            let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];
+            builder.finish().apply_norm_statistics(&Tensor::cat(&statistics, 0), 1.0);
+            let fused = mix_norm(&mixer, &computed, (&gates, frames), &finish);
+            let plain = tch::no_grad(|| finish.after(&mixer.mix_plainly(&computed, &gates, frames), false));
             prop_assert!(close(&fused, &plain), "{fused} against {plain}");
         }
     }

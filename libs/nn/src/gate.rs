@@ -135,38 +135,58 @@ impl Gate {
     /// are averaged to that length.
     pub(crate) fn forward_t(&self, x_ncthw: &Tensor, train: bool) -> LayerGates {
         let (n, (time, channel)) = (x_ncthw.size()[0], self.counts);
-        let mut g_nct = x_ncthw.mean_dim(&[3_i64, 4][..], false, None);
+        let mut g_nct = mean_over_space(x_ncthw);
         if g_nct.size()[2] != self.frames {
             g_nct = g_nct.adaptive_avg_pool1d(self.frames);
         }
         let hidden = g_nct.flatten(1, 2).linear(&self.reduce, None::<&Tensor>);
         let hidden = self.norm.forward_t(&hidden, train).tanh();
         let pre_no = hidden.linear(&self.choose, Some(&self.beta));
+        let (v_no, dead_axes) = weigh(&pre_no, &[outputs(time), outputs(channel)]);
         let axis = |at: i64, options: usize| match outputs(options) {
-            0 => (Tensor::ones([n, 1], (x_ncthw.kind(), x_ncthw.device())), 0),
-            count => weigh(&pre_no.narrow(1, at, count)),
+            0 => Tensor::ones([n, 1], (x_ncthw.kind(), x_ncthw.device())),
+            count => v_no.narrow(1, at, count),
         };
-        let (v_time_no, dead_time) = axis(0, time);
-        let (v_channel_no, dead_channel) = axis(outputs(time), channel);
-        LayerGates { v_time_no, v_channel_no, dead_axes: dead_time + dead_channel }
+        LayerGates { v_time_no: axis(0, time), v_channel_no: axis(outputs(time), channel), dead_axes }
     }
 }
 
-/// Weights of one axis from their pre-activations, and for how many clips all of them were 0.
+/// `[n, c, t, h, w]` to `[n, c, t]`. A sum and then a small product: the gradient of a mean would be written out in full.
+fn mean_over_space(x_ncthw: &Tensor) -> Tensor {
+    let area: i64 = x_ncthw.size()[3..].iter().product();
+    x_ncthw.sum_dim_intlist(&[3_i64, 4][..], false, None) * (1.0 / area as f64)
+}
+
+/// Weights from pre-activations, and for how many clips and axes all of them were 0. `axes` are the numbers of options.
 ///
 /// For those the likeliest option has weight 1, and gradients pass as if nothing had been cut off, so that the axis can
 /// come back to life.
-fn weigh(pre_no: &Tensor) -> (Tensor, usize) {
-    let open = pre_no.tanh();
-    let weights = open.relu();
-    let dead_n1 = pre_no.amax(&[1_i64][..], true).le(0.0);
-    let dead = dead_n1.sum(tch::Kind::Int64).int64_value(&[]) as usize;
+fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
+    let open_no = pre_no.tanh();
+    let v_no = open_no.relu();
+    let ends = axes.iter().scan(0, |end, count| {
+        *end += *count as usize;
+        Some(*end - *count as usize..*end)
+    });
+    let ends: Vec<_> = ends.filter(|axis| !axis.is_empty()).collect();
+    let dead = |row: &Vec<f64>| ends.iter().filter(|axis| row[(*axis).clone()].iter().all(|v| *v <= 0.0)).count();
+    let dead: usize = crate::policy::rows(&v_no).iter().map(dead).sum();
     if dead == 0 {
-        return (weights, 0);
+        return (v_no, 0);
     }
+    let revived = ends.iter().map(|axis| {
+        let part = |tensor: &Tensor| tensor.narrow(1, axis.start as i64, axis.len() as i64);
+        revive(&part(pre_no), &part(&open_no), &part(&v_no))
+    });
+    (Tensor::cat(&revived.collect::<Vec<_>>(), 1), dead)
+}
+
+/// One axis: where all weights are 0 the likeliest option has weight 1, with the gradient of what was cut off.
+fn revive(pre_no: &Tensor, open_no: &Tensor, v_no: &Tensor) -> Tensor {
+    let dead_n1 = pre_no.amax(&[1_i64][..], true).le(0.0);
     let likeliest = pre_no.argmax(1, false).one_hot(pre_no.size()[1]).to_kind(pre_no.kind());
-    let straight = likeliest + &open - open.detach();
-    (straight.where_self(&dead_n1, &weights), dead)
+    let straight = likeliest + open_no - open_no.detach();
+    straight.where_self(&dead_n1, v_no)
 }
 
 #[cfg(test)]
@@ -215,7 +235,7 @@ mod tests {
     #[test]
     fn a_dead_axis_takes_its_likeliest_option_and_keeps_its_gradient() {
         let pre = Tensor::from_slice(&[-0.5_f64, -0.2, 0.3, -0.1]).reshape([2, 2]).set_requires_grad(true);
-        let (weights, dead) = weigh(&pre);
+        let (weights, dead) = weigh(&pre, &[0, 2]);
         assert_eq!(dead, 1);
         let rows = crate::policy::rows(&weights);
         assert_eq!(rows[0], [0.0, 1.0]);
