@@ -1,0 +1,119 @@
+//! A device that computes nothing but remembers what it was given.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
+use crate::error::WorkerError;
+
+/// What the devices of one test saw, and what befalls them.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Entries>>);
+
+#[derive(Default)]
+struct Entries {
+    positions: Vec<u8>,
+    evaluated: Vec<usize>,
+    panic_at: Option<u64>,
+    hang_at: Option<(u64, Receiver<()>)>,
+}
+
+impl Log {
+    /// The first device to reach the step after `step` panics there.
+    pub(super) fn panicking_at(step: u64) -> Self {
+        let log = Self::default();
+        log.with(|entries| entries.panic_at = Some(step));
+        log
+    }
+
+    /// The step after `step` hangs until the sender sends.
+    pub(super) fn hanging_at(step: u64) -> (Self, Sender<()>) {
+        let (sender, receiver) = channel();
+        let log = Self::default();
+        log.with(|entries| entries.hang_at = Some((step, receiver)));
+        (log, sender)
+    }
+
+    fn with<R>(&self, use_it: impl FnOnce(&mut Entries) -> R) -> R {
+        use_it(&mut self.0.lock().expect("no test panics while it holds the log"))
+    }
+
+    /// First pixel of every training clip, in order.
+    pub(super) fn positions(&self) -> Vec<u8> {
+        self.with(|entries| entries.positions.clone())
+    }
+
+    pub(super) fn evaluated_clips(&self) -> Vec<usize> {
+        self.with(|entries| entries.evaluated.clone())
+    }
+}
+
+pub(super) struct FakeDevice {
+    log: Log,
+    step: u64,
+    clips: usize,
+}
+
+impl FakeDevice {
+    pub(super) fn new(log: Log) -> Self {
+        Self { log, step: 0, clips: 0 }
+    }
+
+    fn befall(&self) {
+        let fate = self.log.with(|entries| {
+            let panics = entries.panic_at.take_if(|at| *at == self.step).is_some();
+            (panics, entries.hang_at.take_if(|(at, _)| *at == self.step))
+        });
+        if let (_, Some((_, release))) = &fate {
+            release.recv().expect("the test releases the device");
+        }
+        assert!(!fate.0, "kernel died");
+    }
+}
+
+impl Compute for FakeDevice {
+    fn form(&mut self, _: &Seat, _: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError> {
+        let saved = objects.map(|objects| objects["state"].clone());
+        self.step = saved.map_or(0, |bytes| u64::from(bytes[0]));
+        Ok(self.step)
+    }
+
+    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError> {
+        self.befall();
+        let firsts = batches.iter().flat_map(|batch| batch.pixels_nthwc.chunks(12).map(|clip| clip[0]));
+        self.log.with(|entries| entries.positions.extend(firsts));
+        self.step += 1;
+        Ok(Stepped {
+            step: self.step,
+            loss: 1.0,
+            top1: 0.5,
+            gmacs: 1.0,
+            gmacs_backbone: 2.0,
+            learning_rate: 0.1,
+            compute_seconds: 0.0,
+            reduce_seconds: 0.0,
+            drain,
+        })
+    }
+
+    fn begin_eval(&mut self) -> Result<(), WorkerError> {
+        self.clips = 0;
+        Ok(())
+    }
+
+    fn eval(&mut self, batch: &Batch) -> Result<(), WorkerError> {
+        self.clips += batch.labels.len();
+        Ok(())
+    }
+
+    fn finish_eval(&mut self) -> Result<Evaluated, WorkerError> {
+        self.log.with(|entries| entries.evaluated.push(self.clips));
+        let none = Spread::default();
+        let clips = self.clips as u64;
+        Ok(Evaluated { clips, loss: 1.0, top1: 0.5, gmacs_paper: none, gmacs_all_in: none, gmacs_backbone: 2.0 })
+    }
+
+    fn snapshot(&mut self) -> Result<Objects, WorkerError> {
+        Ok(Objects::from([("state".to_owned(), vec![self.step as u8].into())]))
+    }
+}

@@ -1,0 +1,181 @@
+//! Clips for an evaluation: from a running loader, or from one that is started for it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use proto::connect;
+use proto::loader::batches_request::Request;
+use proto::loader::{self as wire, BatchesRequest};
+use proto::status::Refusal;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::actors::window;
+use crate::compute::Batch;
+use crate::itinerary::{Ask, Split};
+
+/// Asks that are open at once.
+const AHEAD: usize = 8;
+/// How long a loader may take to start, to open the data, and for one batch.
+const LIMIT: Duration = Duration::from_secs(60);
+/// All clips are held in memory; more than this asks for `--clips`.
+const MOST_BYTES: usize = 4 << 30;
+
+/// A loader of our own, and what keeps it alive.
+pub struct OwnLoader {
+    /// Where it serves.
+    pub address: String,
+    /// Killed when this is dropped.
+    _process: Child,
+}
+
+impl OwnLoader {
+    /// Starts the `dataloader` beside this executable and reads its address.
+    pub async fn start() -> anyhow::Result<Self> {
+        let program = sibling("dataloader")?;
+        let shown = program.display().to_string();
+        let mut process = Command::new(&program)
+            .args(["serve", "--standalone", "--listen", "127.0.0.1:0"])
+            // It serves until its input is closed, so it can't outlive this process.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| {
+                format!("can't start the loader {shown}: build it, or name a running one with --loader")
+            })?;
+        let output = process.stdout.take().context("the loader has no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let line = tokio::time::timeout(LIMIT, lines.next_line()).await;
+        let line = line.map_err(|_| anyhow!("the loader {shown} said no address within {LIMIT:?}"))?;
+        match line.context("can't read the loader's address")? {
+            Some(address) => Ok(Self { address: address.trim().to_owned(), _process: process }),
+            None => bail!("the loader {shown} ended before it said its address; its own words are above"),
+        }
+    }
+}
+
+fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("can't find this executable's folder")?;
+    let found = own.with_file_name(name);
+    if !found.is_file() {
+        bail!(
+            "no {name} beside {}: build it with `cargo build -p {name}`, or name a running loader with --loader",
+            own.display()
+        );
+    }
+    Ok(found)
+}
+
+/// A stream of clips from one loader.
+pub struct ClipReader {
+    asks: mpsc::Sender<BatchesRequest>,
+    batches: Streaming<wire::Batch>,
+    url: String,
+}
+
+/// What was read.
+pub struct Clips {
+    /// In order; broken held-out clips are missing.
+    pub batches: Vec<Batch>,
+    /// How many are missing.
+    pub left_out: u64,
+}
+
+impl ClipReader {
+    /// Opens the data of a recipe.
+    pub async fn open(url: &str, open: wire::Open) -> anyhow::Result<Self> {
+        let channel = connect::lazy(url, LIMIT / 6)?;
+        let (asks, requests) = mpsc::channel(AHEAD + 1);
+        asks.try_send(BatchesRequest { request: Some(Request::Open(open)) }).expect("the channel is new and empty");
+        let mut client = connect::loader(channel);
+        let call = client.batches(ReceiverStream::new(requests));
+        let answer = tokio::time::timeout(LIMIT, call).await;
+        let answer = answer.map_err(|_| anyhow!("the loader at {url} did not open the data within {LIMIT:?}"))?;
+        let batches =
+            answer.map_err(Refusal::from).with_context(|| format!("the loader at {url} refused"))?.into_inner();
+        Ok(Self { asks, batches, url: url.to_owned() })
+    }
+
+    /// Reads the clips `0 .. count` in batches of `chunk`.
+    pub async fn read(&mut self, split: Split, count: u64, chunk: u32) -> anyhow::Result<Clips> {
+        let firsts = (0..count).step_by(chunk as usize);
+        let mut asks = (0..).zip(firsts.map(|first| Ask { split, first, count: chunk.min((count - first) as u32) }));
+        let (mut open, mut ready) = (BTreeMap::new(), BTreeMap::new());
+        let mut bytes = 0;
+        loop {
+            while open.len() < AHEAD
+                && let Some((id, ask)) = asks.next()
+            {
+                self.ask(id, ask).await?;
+                open.insert(id, ask);
+            }
+            if open.is_empty() {
+                break;
+            }
+            let batch = self.next().await?;
+            let id = batch.id;
+            let Some(ask) = open.remove(&id) else { bail!("the loader at {} answered what nobody asked", self.url) };
+            let batch =
+                window::check(ask, batch).map_err(|what| anyhow!("a batch of the loader at {} {what}", self.url))?;
+            bytes += batch.pixels_nthwc.len();
+            if bytes > MOST_BYTES {
+                bail!("the clips need more than {} GiB of memory: take fewer with --clips N", MOST_BYTES >> 30);
+            }
+            ready.insert(id, batch);
+        }
+        let batches: Vec<Batch> = ready.into_values().filter(|batch| !batch.labels.is_empty()).collect();
+        let read: u64 = batches.iter().map(|batch| batch.labels.len() as u64).sum();
+        Ok(Clips { batches, left_out: count - read })
+    }
+
+    async fn ask(&self, id: u64, ask: Ask) -> anyhow::Result<()> {
+        let split = match ask.split {
+            Split::Train => wire::Split::Train,
+            Split::Val => wire::Split::Val,
+        };
+        let ask = wire::Ask { id, split: split.into(), first: ask.first, count: ask.count };
+        let sent = self.asks.send(BatchesRequest { request: Some(Request::Ask(ask)) }).await;
+        sent.map_err(|_| anyhow!("the loader at {} closed the stream", self.url))
+    }
+
+    async fn next(&mut self) -> anyhow::Result<wire::Batch> {
+        let url = &self.url;
+        let batch = tokio::time::timeout(LIMIT, self.batches.message()).await;
+        let batch = batch.map_err(|_| anyhow!("no batch came from the loader at {url} within {LIMIT:?}"))?;
+        let batch = batch.map_err(Refusal::from).with_context(|| format!("the loader at {url} stopped"))?;
+        batch.with_context(|| format!("the loader at {url} closed the stream"))
+    }
+}
+
+/// The clips of a batch, one by one.
+pub fn singles(batch: &Batch) -> Vec<Batch> {
+    let [clips, frames, height, width, channels] = batch.shape;
+    let length = frames * height * width * channels;
+    let single = |clip: usize| Batch {
+        pixels_nthwc: batch.pixels_nthwc.slice(clip * length..(clip + 1) * length),
+        shape: [1, frames, height, width, channels],
+        labels: vec![batch.labels[clip]],
+    };
+    (0..clips).map(single).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_falls_into_its_clips() {
+        let batch =
+            Batch { pixels_nthwc: (0..24).collect::<Vec<u8>>().into(), shape: [2, 1, 2, 2, 3], labels: vec![4, 7] };
+        let clips = singles(&batch);
+        assert_eq!((clips.len(), clips[1].labels[0], clips[1].shape), (2, 7, [1, 1, 2, 2, 3]));
+        assert_eq!(&clips[1].pixels_nthwc[..2], [12, 13]);
+    }
+}
