@@ -120,8 +120,10 @@ impl Assembly {
         let source = match self.stages.frames.get(key) {
             Some(frames) => Source::Decoded(frames),
             None => Source::File(
-                ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::Fetch(clip.clone(), reply))
-                    .await??,
+                ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| {
+                    FetchMsg::Fetch(clip.clone(), reply)
+                })
+                .await??,
             ),
         };
         let keep = self.keep_frames.then_some(key);

@@ -19,11 +19,8 @@ use crate::error::{ClipFault, RenderError};
 pub const REQUESTS: usize = 16;
 
 /// The store's hiccups are waited out this long.
-const BACKOFF: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    most: Duration::from_secs(5),
-    budget: Duration::from_secs(60),
-};
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5), budget: Duration::from_secs(60) };
 
 /// The actor.
 #[derive(Default)]

@@ -66,8 +66,7 @@ impl Wanted {
 pub fn collate(config: &DataConfig, id: u64, slots: Vec<Slot>) -> Batch {
     let shown = slots.iter().filter(|slot| slot.pixels.is_some()).count();
     let mut pixels = clips::Batch::new(config, shown);
-    let mut batch =
-        Batch { id, frames: config.frames, height: config.crop, width: config.crop, ..Batch::default() };
+    let mut batch = Batch { id, frames: config.frames, height: config.crop, width: config.crop, ..Batch::default() };
     for slot in slots {
         if let Some(clip) = slot.pixels {
             pixels.put(batch.keys.len(), &clip);

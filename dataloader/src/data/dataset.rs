@@ -81,7 +81,9 @@ pub enum OpenError {
         source: StoreError,
     },
     /// The place has no index.
-    #[error("no {split} clips at {url}: there is no {INDEX_OBJECT}; make one with `dataloader pack` or `dataloader demo`")]
+    #[error(
+        "no {split} clips at {url}: there is no {INDEX_OBJECT}; make one with `dataloader pack` or `dataloader demo`"
+    )]
     NoIndex {
         /// `train` or `val`.
         split: &'static str,
@@ -184,8 +186,7 @@ impl Part {
             Err(object_store::Error::NotFound { .. }) => return Err(OpenError::NoIndex { split, url }),
             Err(source) => return Err(OpenError::Unreachable { split, url, source }),
         };
-        let index =
-            Index::parse(&bytes).map_err(|source| OpenError::Index { split, url: url.clone(), source })?;
+        let index = Index::parse(&bytes).map_err(|source| OpenError::Index { split, url: url.clone(), source })?;
         let id = hash((&url, index.digest()));
         Ok(Self { index, store, id })
     }

@@ -25,8 +25,8 @@ pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
 
 /// Frames whose pixels follow a rule.
 pub(crate) fn pictures(width: u32, height: u32, count: u32, pixel: fn(usize, usize, usize) -> u8) -> Frames {
-    let picture = (0..height as usize)
-        .flat_map(|y| (0..width as usize).flat_map(move |x| (0..3).map(move |c| pixel(x, y, c))));
+    let picture =
+        (0..height as usize).flat_map(|y| (0..width as usize).flat_map(move |x| (0..3).map(move |c| pixel(x, y, c))));
     let picture: Vec<u8> = picture.collect();
     Frames::of_pictures((width, height), (0..count).map(|_| picture.clone()).collect())
 }

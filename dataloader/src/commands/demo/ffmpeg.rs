@@ -21,15 +21,31 @@ const MAX_FRAMES: u32 = 1800;
 const INTRA: [&str; 9] = ["-an", "-r", "30", "-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"];
 /// How to store clips.
 const H264: [&str; 17] = [
-    "-an", "-r", "30", "-c:v", "libx264", "-preset", "veryfast", "-tune", "fastdecode", "-crf", "23", "-g", "16", "-bf",
-    "0", "-threads", "1",
+    "-an",
+    "-r",
+    "30",
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryfast",
+    "-tune",
+    "fastdecode",
+    "-crf",
+    "23",
+    "-g",
+    "16",
+    "-bf",
+    "0",
+    "-threads",
+    "1",
 ];
 
 /// Makes sure that the program is there and can make clips.
 pub async fn check() -> anyhow::Result<()> {
     let advice = "install it (Debian, Ubuntu: apt-get install ffmpeg)";
     let asked = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).output().await;
-    let encoders = asked.with_context(|| format!("can't run the ffmpeg program: {advice}")).code(Code::Misconfigured)?;
+    let encoders =
+        asked.with_context(|| format!("can't run the ffmpeg program: {advice}")).code(Code::Misconfigured)?;
     if !String::from_utf8_lossy(&encoders.stdout).contains("libx264") {
         return Err(anyhow!("this ffmpeg program has no libx264: {advice}")).code(Code::Misconfigured);
     }
@@ -37,11 +53,7 @@ pub async fn check() -> anyhow::Result<()> {
 }
 
 /// Runs the calls side by side; `done` hears of each. The first failure, or a shutdown, ends the others.
-pub async fn run_all(
-    calls: Vec<Vec<String>>,
-    shutdown: &Shutdown,
-    mut done: impl FnMut(),
-) -> anyhow::Result<()> {
+pub async fn run_all(calls: Vec<Vec<String>>, shutdown: &Shutdown, mut done: impl FnMut()) -> anyhow::Result<()> {
     let mut running = futures::stream::iter(calls).map(run).buffer_unordered(cores());
     loop {
         let next = tokio::select! {
@@ -75,9 +87,8 @@ async fn run(arguments: Vec<String>) -> anyhow::Result<()> {
 /// The call that prepares a source: small, every frame lasting 1/30 s whatever the source's rate.
 pub fn prepare(source: &Source, to: &Path) -> Vec<String> {
     let size = SHORT_SIDE;
-    let fit = format!(
-        "scale='if(gt(iw,ih),-2,{size})':'if(gt(iw,ih),{size},-2)':flags=area,setsar=1,setpts=N/{RATE}/TB"
-    );
+    let fit =
+        format!("scale='if(gt(iw,ih),-2,{size})':'if(gt(iw,ih),{size},-2)':flags=area,setsar=1,setpts=N/{RATE}/TB");
     let input = match &source.content {
         Content::File(path) => strings(["-i", &path.to_string_lossy()]),
         Content::Rendered(graph) => strings(["-f", "lavfi", "-i", graph]),

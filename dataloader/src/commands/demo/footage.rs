@@ -159,27 +159,30 @@ const LANDSCAPES: [(f64, f64, f64); 12] = [
     (-0.563_0, 0.643_0, 0.05),
 ];
 
-/// A still landscape, and four things on closed paths over it, each at its own pace.
+/// Things on the landscape: three rows of four, so near each other that every window shows some.
+const THINGS: u32 = 12;
+
+/// A still landscape, and things on closed paths over it, each at its own pace.
 fn graph(n: u32) -> String {
     let (x, y, width) = LANDSCAPES[n as usize % LANDSCAPES.len()];
     let land = format!(
         "mandelbrot=s=384x288:maxiter=300:start_scale={width}:end_scale={width}:start_x={x}:start_y={y}:rate=30,\
-         trim=end_frame=1,loop=loop={}:size=1:start=0,setpts=N/30/TB,hue=h={}:s=1.4,eq=brightness=0.12,format=yuv420p[w0]",
+         trim=end_frame=1,loop=loop={}:size=1:start=0,setpts=N/30/TB,hue=h={}:s=0.9,eq=brightness=0.12,format=yuv420p[w0]",
         RENDERED_FRAMES - 1,
         37 * n
     );
-    let things = (0..4_u32).map(|k| {
-        let (side, colour) = (34 + (n * 7 + k * 13) % 30, COLOURS[((n * 3 + k * 5) % 8) as usize]);
+    let things = (0..THINGS).map(|k| {
+        let (side, colour) = (22 + (n * 7 + k * 13) % 24, COLOURS[((n * 3 + k * 5) % 8) as usize]);
         let (pace_x, pace_y) = (0.8 + 0.13 * f64::from((n + 2 * k) % 7), 0.7 + 0.17 * f64::from((2 * n + k) % 5));
-        let (left, top, phase) = (30 + (k * 97 + n * 31) % 250, 20 + (k * 61 + n * 47) % 170, k + n);
+        let (left, top, phase) = (k % 4 * 96 + 30, k / 4 * 96 + 30, k + n);
         format!(
             ";color={colour}:s={side}x{side}:r=30,drawgrid=w=11:h=11:t=3:c=white@0.7[t{k}];\
-             [w{k}][t{k}]overlay=x='{left}+45*sin({pace_x:.2}*t+{phase})':y='{top}+35*cos({pace_y:.2}*t+{phase})':\
+             [w{k}][t{k}]overlay=x='{left}+40*sin({pace_x:.2}*t+{phase})':y='{top}+35*cos({pace_y:.2}*t+{phase})':\
              eval=frame:shortest=0[w{}]",
             k + 1
         )
     });
-    format!("{land}{};[w4]trim=end_frame={RENDERED_FRAMES}", things.collect::<String>())
+    format!("{land}{};[w{THINGS}]trim=end_frame={RENDERED_FRAMES}", things.collect::<String>())
 }
 
 const COLOURS: [&str; 8] = ["red", "teal", "orange", "navy", "olive", "purple", "sienna", "black"];

@@ -275,7 +275,8 @@ mod tests {
                 for seed in 0..200 {
                     let cut = Cut::new(motion, &stage, seed);
                     let crop = cut.filter.split_once("crop=").expect("crops").1.split(',').next().expect("has an end");
-                    let [w, h, x, y] = crop.split(':').map(|n| n.parse::<u32>().expect("a number")).collect::<Vec<_>>()[..]
+                    let [w, h, x, y] =
+                        crop.split(':').map(|n| n.parse::<u32>().expect("a number")).collect::<Vec<_>>()[..]
                     else {
                         panic!("{crop}")
                     };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Endings of video files; other files in a folder are passed over.
 const VIDEO_EXTENSIONS: [&str; 17] = [
-    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "flv", "wmv", "asf", "3gp", "ogv", "ogg", "ivf",
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "flv", "wmv", "asf", "3gp", "ogv", "ogg",
+    "ivf",
 ];
 
 /// Labels above this are a mistake in the list.
@@ -196,9 +197,7 @@ fn separator_of<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> char {
 fn parse_line(line: &str, separator: char, root: &Path) -> Result<Entry, String> {
     let (path, label) = match line.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
         Some((path, label)) => (path, label.trim_start_matches(separator)),
-        None if line.ends_with('"') && line.matches('"').count() == 2 => {
-            line.split_once('"').unwrap_or((line, ""))
-        }
+        None if line.ends_with('"') && line.matches('"').count() == 2 => line.split_once('"').unwrap_or((line, "")),
         None => line.rsplit_once(separator).ok_or("there is no label behind the path")?,
     };
     let (path, label) = (path.trim().trim_end_matches(separator), label.trim().trim_matches('"').trim());
@@ -241,8 +240,8 @@ fn check_file(entry: &Entry, seen: &mut HashMap<PathBuf, usize>, line: usize) ->
 
 /// Reads class names, one a line.
 pub fn read_classes(file: &Path) -> Result<Vec<String>, ListError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ListError::Read { path: file.display().to_string(), source })?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ListError::Read { path: file.display().to_string(), source })?;
     let names: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     let unique: BTreeSet<&String> = names.iter().collect();
     if names.is_empty() || unique.len() < names.len() {

@@ -111,7 +111,11 @@ async fn examined(entry: Entry) -> (Entry, Result<Examined, String>) {
 /// Says what was written and what was not.
 pub fn report(packed: &Packed) {
     let Written { url, clips, shards, bytes } = &packed.written;
-    println!("packed {clips} clips ({:.1} MB) into {shards} shards at {url}", *bytes as f64 / 1e6);
+    println!(
+        "packed {clips} clips ({:.1} MB) into {shards} {} at {url}",
+        *bytes as f64 / 1e6,
+        if *shards == 1 { "shard" } else { "shards" }
+    );
     for LeftOut { name, reason } in packed.left_out.iter().take(NAMED) {
         println!("left out {name}: {reason}");
     }

@@ -43,8 +43,11 @@ pub struct Written {
 pub async fn open(to: &str, replace: bool) -> anyhow::Result<Store> {
     let store = place(to)?;
     if exists(&store).await? && !replace {
-        return Err(anyhow::anyhow!("there is a data set at {} already: choose another --to, or --replace it", store.url))
-            .code(Code::Misconfigured);
+        return Err(anyhow::anyhow!(
+            "there is a data set at {} already: choose another --to, or --replace it",
+            store.url
+        ))
+        .code(Code::Misconfigured);
     }
     Ok(store)
 }

@@ -98,9 +98,8 @@ impl Video {
 
     /// The packets between the last key frame that starts no later than the first wanted frame, and the last wanted one.
     fn needed(&self, wanted: &[i64]) -> Range<usize> {
-        let is_wanted = |packet: &Packet| {
-            is_shown(packet) && packet.pts().is_some_and(|pts| wanted.binary_search(&pts).is_ok())
-        };
+        let is_wanted =
+            |packet: &Packet| is_shown(packet) && packet.pts().is_some_and(|pts| wanted.binary_search(&pts).is_ok());
         let Some(first) = self.packets.iter().position(is_wanted) else { return 0..0 };
         let last = self.packets.iter().rposition(is_wanted).unwrap_or(first);
         let starts_before = |packet: &Packet| packet.is_key() && packet.pts().is_some_and(|pts| pts <= wanted[0]);
@@ -154,11 +153,7 @@ impl Video {
     }
 }
 
-fn drain(
-    decoder: &mut decoder::Video,
-    frame: &mut frame::Video,
-    sink: Sink,
-) -> Result<ControlFlow<()>, VideoError> {
+fn drain(decoder: &mut decoder::Video, frame: &mut frame::Video, sink: Sink) -> Result<ControlFlow<()>, VideoError> {
     while decoder.receive_frame(frame).is_ok() {
         if sink(frame)?.is_break() {
             return Ok(ControlFlow::Break(()));

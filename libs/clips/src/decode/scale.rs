@@ -46,8 +46,7 @@ impl Scaler {
         };
         if !self.context.as_ref().is_some_and(fits) {
             let (from_width, from_height) = (picture.width(), picture.height());
-            let context =
-                Context::get(picture.format(), from_width, from_height, Pixel::RGB24, width, height, FLAGS)?;
+            let context = Context::get(picture.format(), from_width, from_height, Pixel::RGB24, width, height, FLAGS)?;
             self.context = Some(context);
             self.rgb = Some(frame::Video::new(Pixel::RGB24, width, height));
         }

@@ -20,7 +20,8 @@ fn pairs(listing: &Listing) -> Vec<(&str, Label)> {
 
 #[test]
 fn a_folder_per_class_is_listed_in_order() {
-    let folder = folder(&["run/b.mp4", "run/a.MP4", "run/more/c.webm", "jump/x.avi", "jump/notes.txt", "run/.hidden.mp4"]);
+    let folder =
+        folder(&["run/b.mp4", "run/a.MP4", "run/more/c.webm", "jump/x.avi", "jump/notes.txt", "run/.hidden.mp4"]);
     let listing = read(folder.path(), None, false).expect("lists");
     assert_eq!(
         pairs(&listing),
@@ -81,7 +82,10 @@ fn mistakes_in_a_line_are_told() {
     assert!(refusal("a.mp4\n").contains("line 1: there is no label behind the path"));
     assert!(refusal("a.mp4 -1\n").contains("line 1: label -1 is not 0, 1, 2"));
     assert!(refusal("a.mp4 4000000000\n").contains("is above 99999"));
-    assert!(refusal("a.mp4 0\na.mp4 1\n").contains("line 2: ") && refusal("a.mp4 0\na.mp4 1\n").contains("in line 1 already"));
+    assert!(
+        refusal("a.mp4 0\na.mp4 1\n").contains("line 2: ")
+            && refusal("a.mp4 0\na.mp4 1\n").contains("in line 1 already")
+    );
     assert!(refusal("\n# nothing\n").ends_with("nothing to pack"));
 }
 

@@ -1,0 +1,89 @@
+//! Videos made by the `ffmpeg` program, and data sets made of them.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use clips::{Clip, Index, ShardWriter};
+use object_store::{ObjectStoreExt, PutPayload};
+
+/// Runs `ffmpeg`, which must write `path`.
+pub fn make(arguments: &[&str], path: &Path) {
+    let out = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-y"])
+        .args(arguments)
+        .arg(path)
+        .output()
+        .expect("the tests need the ffmpeg program");
+    assert!(out.status.success(), "ffmpeg {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// Six small videos that differ.
+pub fn videos() -> &'static [Bytes] {
+    static VIDEOS: OnceLock<Vec<Bytes>> = OnceLock::new();
+    VIDEOS.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        (0..6).map(|n| video(folder.path(), n)).collect()
+    })
+}
+
+fn video(folder: &Path, n: u32) -> Bytes {
+    let path = folder.join(format!("{n}.mp4"));
+    let source = format!("testsrc2=s=96x64:r=25:d=1.2,hue=h={}", n * 55);
+    make(&["-f", "lavfi", "-i", &source, "-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"], &path);
+    std::fs::read(&path).expect("ffmpeg wrote the file").into()
+}
+
+/// A file as the tests pack it: `broken` ones are web pages.
+pub enum File {
+    Video(usize),
+    WebPage,
+    /// Good when packed, other bytes since.
+    Rotten(usize),
+    /// In an object that is not there.
+    Missing,
+}
+
+/// Writes a data set of two classes to a store.
+pub async fn data_set(url: &str, files: &[File]) -> Index {
+    let store = runtime::store::open(url).expect("opens");
+    let mut shard = ShardWriter::default();
+    let mut clips = Vec::new();
+    let mut rotten = Vec::new();
+    for (n, file) in files.iter().enumerate() {
+        let bytes = match file {
+            File::Video(v) | File::Rotten(v) => videos()[v % videos().len()].clone(),
+            File::WebPage | File::Missing => Bytes::from(format!("<html>{n}</html>")),
+        };
+        let (key, label) = (format!("clip-{n:03}"), (n % 2) as u32);
+        let offset_bytes = shard.append(&key, "mp4", &bytes, label).expect("memory");
+        if matches!(file, File::Rotten(_)) {
+            rotten.push(offset_bytes as usize + 40);
+        }
+        clips.push(Clip {
+            key,
+            label,
+            object: if matches!(file, File::Missing) { "gone.tar".into() } else { "shard.tar".into() },
+            offset_bytes,
+            length_bytes: bytes.len() as u64,
+            crc32c: crc32c::crc32c(&bytes),
+            frames: 30,
+            width: 96,
+            height: 64,
+        });
+    }
+    let mut bytes = shard.finish().expect("memory");
+    for place in rotten {
+        bytes[place] ^= 1;
+    }
+    let index = Index::new(vec!["left".into(), "right".into()], clips).expect("valid");
+    let put = |name: &str, bytes: Vec<u8>| {
+        let path = store.path(name);
+        let store = store.clone();
+        async move { store.store.put(&path, PutPayload::from(bytes)).await.expect("memory") }
+    };
+    put("shard.tar", bytes).await;
+    put("index.json", index.to_bytes()).await;
+    index
+}

@@ -1,0 +1,8 @@
+//! The loader from outside: real sockets, real videos, stores in memory, a coordinator that is played.
+
+mod demo;
+mod footage;
+mod pack;
+mod refusals;
+mod run;
+mod serve;
