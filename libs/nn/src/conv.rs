@@ -98,7 +98,7 @@ impl Conv {
 /// libtorch's own choice of kernel, except for inference on the CPU: there it takes a slow one for small batches, so
 /// oneDNN is named.
 fn convolve(x: &Tensor, weight: &Tensor, (stride, padding): ([i64; 3], [i64; 3]), groups: i64) -> Tensor {
-    if crate::fused::applies_in_inference(x) && tch::utils::has_mkldnn() {
+    if crate::dynamic::fused::applies_in_inference(x) && tch::utils::has_mkldnn() {
         return x.contiguous().mkldnn_convolution(weight, None::<&Tensor>, padding, stride, [1; 3], groups);
     }
     x.conv3d(weight, None::<&Tensor>, stride, padding, [1; 3], groups)

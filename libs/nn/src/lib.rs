@@ -13,26 +13,22 @@
 //! Tensors end in their axes: `n` clips, `c` channels, `t` frames, `h`, `w`, and `o` options of a gate.
 
 mod batch_norm;
-mod cheap;
 mod conv;
 mod conv_unit;
-mod dynamic_conv;
-mod fused;
-mod gate;
+mod dynamic;
 mod head;
 mod init;
 mod macs;
-mod mix;
 mod params;
-mod policy;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
-pub use dynamic_conv::{DynamicConfig, DynamicConv, DynamicConvConfig};
-pub use gate::{Axes, GateConfig, Options};
+pub use dynamic::{
+    Axes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Options, Pass, Policy,
+    PolicyPlan,
+};
 pub use head::{Head, HeadConfig};
 pub use init::Init;
 pub use macs::{DynamicCost, FeatureShape, LayerCost};
 pub use params::{NormStatistics, Param, Params, ParamsBuilder, Role, Scope};
-pub use policy::{ForcedGates, LayerGates, Pass, Policy, PolicyPlan};

@@ -7,7 +7,7 @@
 
 use tch::Tensor;
 
-use crate::cheap::Cheap;
+use super::cheap::Cheap;
 use crate::macs::anchors;
 use crate::{LayerGates, Options};
 
@@ -43,7 +43,7 @@ pub(crate) struct Mixer<'a> {
 impl Mixer<'_> {
     /// `Y [n, c, frames, h, w]` from the computed part of `F`, in the fastest form that there is.
     pub(crate) fn mix(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
-        match crate::fused::mix(self, computed_ncthw, gates, frames) {
+        match super::fused::mix(self, computed_ncthw, gates, frames) {
             Some(y) => y,
             None => self.mix_plainly(computed_ncthw, gates, frames),
         }

@@ -6,9 +6,9 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Kind, Tensor};
 
+use super::mix::Mixer;
 use crate::LayerGates;
 use crate::conv_unit::Finish;
-use crate::mix::Mixer;
 
 /// A tensor as libtorch's C++ sees it.
 type Raw = *mut c_void;
@@ -137,9 +137,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cheap::Cheap;
+    use crate::dynamic::cheap::Cheap;
+    use crate::dynamic::mix::Live;
     use crate::macs::FeatureShape;
-    use crate::mix::Live;
     use crate::{Axes, BatchNormConfig, Init, Options, Params, ParamsBuilder};
 
     struct Layer {

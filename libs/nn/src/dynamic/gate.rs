@@ -159,7 +159,7 @@ fn mean_over_space(x_ncthw: &Tensor) -> Tensor {
 
 /// Weights from pre-activations, and for how many clips and axes all of them were 0. `axes` are the numbers of options.
 ///
-/// For those the likeliest option has weight 1, and gradients pass as if nothing had been cut off, so that the axis can
+/// For those the likeliest option has weight 1; its gradient passes as if nothing had been cut off, so that the axis can
 /// come back to life.
 fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
     let open_no = pre_no.tanh();
@@ -170,7 +170,7 @@ fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
     });
     let ends: Vec<_> = ends.filter(|axis| !axis.is_empty()).collect();
     let dead = |row: &Vec<f64>| ends.iter().filter(|axis| row[(*axis).clone()].iter().all(|v| *v <= 0.0)).count();
-    let dead: usize = crate::policy::rows(&v_no).iter().map(dead).sum();
+    let dead: usize = super::policy::rows(&v_no).iter().map(dead).sum();
     if dead == 0 {
         return (v_no, 0);
     }
@@ -181,11 +181,12 @@ fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
     (Tensor::cat(&revived.collect::<Vec<_>>(), 1), dead)
 }
 
-/// One axis: where all weights are 0 the likeliest option has weight 1, with the gradient of what was cut off.
+/// One axis: where all weights are 0 the likeliest option has weight 1, with the gradient of what was cut off. The other
+/// options get none: the loss on computation would push them down for ever.
 fn revive(pre_no: &Tensor, open_no: &Tensor, v_no: &Tensor) -> Tensor {
     let dead_n1 = pre_no.amax(&[1_i64][..], true).le(0.0);
     let likeliest = pre_no.argmax(1, false).one_hot(pre_no.size()[1]).to_kind(pre_no.kind());
-    let straight = likeliest + open_no - open_no.detach();
+    let straight = &likeliest + (open_no - open_no.detach()) * &likeliest;
     straight.where_self(&dead_n1, v_no)
 }
 
@@ -211,7 +212,7 @@ mod tests {
     fn every_option_starts_alive_with_the_full_one_dominant() {
         let gates = gate(Axes::Both).forward_t(&clips(4), true);
         for (weights, axis) in [(&gates.v_time_no, "time"), (&gates.v_channel_no, "channel")] {
-            for row in crate::policy::rows(weights) {
+            for row in crate::dynamic::policy::rows(weights) {
                 assert!((0.9..1.0).contains(&row[0]), "{axis} full {row:?}");
                 assert!((0.3..0.6).contains(&row[1]), "{axis} half {row:?}");
             }
@@ -237,13 +238,13 @@ mod tests {
         let pre = Tensor::from_slice(&[-0.5_f64, -0.2, 0.3, -0.1]).reshape([2, 2]).set_requires_grad(true);
         let (weights, dead) = weigh(&pre, &[0, 2]);
         assert_eq!(dead, 1);
-        let rows = crate::policy::rows(&weights);
+        let rows = crate::dynamic::policy::rows(&weights);
         assert_eq!(rows[0], [0.0, 1.0]);
         assert_eq!(rows[1], [0.3_f64.tanh(), 0.0]);
         weights.sum(Kind::Double).backward();
-        let gradient = crate::policy::rows(&pre.grad());
+        let gradient = crate::dynamic::policy::rows(&pre.grad());
         let slope = |x: f64| 1.0 - x.tanh().powi(2);
-        for (got, expected) in gradient.concat().iter().zip([slope(-0.5), slope(-0.2), slope(0.3), 0.0]) {
+        for (got, expected) in gradient.concat().iter().zip([0.0, slope(-0.2), slope(0.3), 0.0]) {
             assert!((got - expected).abs() < 1e-12, "{gradient:?}");
         }
     }

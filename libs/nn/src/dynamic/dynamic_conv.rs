@@ -2,13 +2,13 @@
 
 use tch::Tensor;
 
-use crate::cheap::Cheap;
+use super::cheap::Cheap;
+use super::fused;
+use super::gate::Gate;
+use super::mix::{Live, Mixer};
+use super::policy::rows;
 use crate::conv_unit::Finish;
-use crate::fused;
-use crate::gate::Gate;
 use crate::macs::{DynamicCost, FeatureShape, LayerCost};
-use crate::mix::{Live, Mixer};
-use crate::policy::rows;
 use crate::{Axes, Conv, ConvConfig, GateConfig, LayerGates, Options, Pass, Policy, Scope};
 
 /// What makes the convolutions of a network dynamic.
