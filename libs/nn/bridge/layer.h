@@ -124,21 +124,17 @@ struct Affine {
   float floor;
 };
 
-VARED_INLINE void store(const Plane& p, const float* __restrict y, float factor, float shift, float floor, float* __restrict to) {
+VARED_INLINE void store(const Plane& p, const float* y, float factor, float shift, float floor, float* to) {
   for (int64_t row = 0; row < p.h; ++row, y += p.stride(), to += p.w) {
-#pragma omp simd
-    for (int64_t x = 0; x < p.w; ++x) {
-      const float value = factor * y[x] + shift;
-      to[x] = value > floor ? value : floor;
-    }
+    map_row(p.w, y, to, [=](float v) {
+      const float value = factor * v + shift;
+      return value > floor ? value : floor;
+    });
   }
 }
 
-VARED_INLINE void store(const Plane& p, const float* __restrict y, float* __restrict to) {
-  for (int64_t row = 0; row < p.h; ++row, y += p.stride(), to += p.w) {
-#pragma omp simd
-    for (int64_t x = 0; x < p.w; ++x) to[x] = y[x];
-  }
+VARED_INLINE void store(const Plane& p, const float* y, float factor, float* to) {
+  for (int64_t row = 0; row < p.h; ++row, y += p.stride(), to += p.w) map_row(p.w, y, to, [=](float v) { return factor * v; });
 }
 
 // Channels [from, to) of the whole batch, counted through its clips.
@@ -154,7 +150,7 @@ VARED_WIDE void forward_channels(const Layer& l, const float* f, const float* v_
       frame_sum(l, v, yc, c, frame, frame_y);
       float* out = y + (at * l.frames + frame) * l.area();
       if (affine == nullptr) {
-        store(l.plane, frame_y, out);
+        store(l.plane, frame_y, 1.f, out);
       } else {
         store(l.plane, frame_y, affine->scale[c], affine->shift[c], affine->floor, out);
       }
@@ -168,8 +164,8 @@ VARED_INLINE void time_back(const Layer& l, const Weights& v, const float* gy, c
   const int64_t origin = l.plane.origin(), n = l.plane.span(), size = l.plane.size(), stride = l.plane.stride();
   for (int64_t frame = 0; frame < l.frames; ++frame) {
     const float* g = gy + frame * size + origin;
-    scale(n, direct_time(l, v, frame), g, gyc + frame * size + origin);
-    const float value = dot(n, g, yc + frame * size + origin);
+    const int64_t at = frame * size + origin;
+    const float value = scale_and_dot(n, direct_time(l, v, frame), g, yc + at, gyc + at);
     for (int j = 0; j < l.time_options; ++j) {
       if (frame % l.time[j].factor == 0) gv_time[j] += value;
     }
@@ -206,9 +202,7 @@ VARED_INLINE void channel_back(const Layer& l, const Weights& v, const float* f,
     if (c < l.channel[i].kept) gv_channel[i] += value;
   }
   for (int64_t t = 0; t < l.frames; ++t) {
-    const float* from = gyc + t * size + origin;
-    float* to = gf + (c * l.frames + t) * l.area();
-    for (int64_t y = 0; y < l.plane.h; ++y, from += stride, to += l.plane.w) scale(l.plane.w, direct, from, to);
+    store(l.plane, gyc + t * size + origin, direct, gf + (c * l.frames + t) * l.area());
   }
   for (int i = 1; i < l.channel_options; ++i) {
     const ChannelOption& option = l.channel[i];

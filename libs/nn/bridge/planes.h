@@ -26,12 +26,33 @@ struct Plane {
   int64_t span() const { return (h - 1) * (w + 2) + w; }
 };
 
+// to[x] = op(from[x]) over a row, which is short: whole blocks, the last one laid over the one before it, no scalar rest.
+template <int kBlock, typename Op>
+VARED_INLINE void map_block(const float* from, float* to, Op op) {
+#pragma omp simd
+  for (int i = 0; i < kBlock; ++i) to[i] = op(from[i]);
+}
+
+template <typename Op>
+VARED_INLINE void map_row(int64_t w, const float* __restrict from, float* __restrict to, Op op) {
+  if (w >= 16) {
+    int64_t x = 0;
+    for (; x + 16 <= w; x += 16) map_block<16>(from + x, to + x, op);
+    if (x < w) map_block<16>(from + w - 16, to + w - 16, op);
+  } else if (w >= 8) {
+    map_block<8>(from, to, op);
+    if (w > 8) map_block<8>(from + w - 8, to + w - 8, op);
+  } else if (w >= 4) {
+    map_block<4>(from, to, op);
+    if (w > 4) map_block<4>(from + w - 4, to + w - 4, op);
+  } else {
+    for (int64_t x = 0; x < w; ++x) to[x] = op(from[x]);
+  }
+}
+
 VARED_INLINE void load(const Plane& p, const float* __restrict from, float* __restrict padded) {
   float* to = padded + p.origin();
-  for (int64_t y = 0; y < p.h; ++y, to += p.stride(), from += p.w) {
-#pragma omp simd
-    for (int64_t x = 0; x < p.w; ++x) to[x] = from[x];
-  }
+  for (int64_t y = 0; y < p.h; ++y, to += p.stride(), from += p.w) map_row(p.w, from, to, [](float v) { return v; });
 }
 
 // The border may hold rubbish after a flat loop.
@@ -71,6 +92,29 @@ VARED_INLINE float dot(int64_t n, const float* __restrict a, const float* __rest
   float sum = 0.f;
 #pragma omp simd reduction(+ : sum)
   for (int64_t rest = i; rest < n; ++rest) sum += a[rest] * b[rest];
+#pragma omp simd reduction(+ : sum)
+  for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[lane];
+  return sum;
+}
+
+// to[i] = factor * g[i], and the sum of g[i] * other[i]: one pass for both.
+VARED_INLINE float scale_and_dot(int64_t n, float factor, const float* __restrict g, const float* __restrict other, float* __restrict to) {
+  constexpr int64_t kLanes = 32;
+  float sums[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+#pragma omp simd
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      to[i + lane] = factor * g[i + lane];
+      sums[lane] += g[i + lane] * other[i + lane];
+    }
+  }
+  float sum = 0.f;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t rest = i; rest < n; ++rest) {
+    to[rest] = factor * g[rest];
+    sum += g[rest] * other[rest];
+  }
 #pragma omp simd reduction(+ : sum)
   for (int64_t lane = 0; lane < kLanes; ++lane) sum += sums[lane];
   return sum;
