@@ -10,7 +10,7 @@ use clap::{Args as Flags, Parser, Subcommand};
 /// Exit codes: 0 done; 1 failed, or clips were left out; 75 come back later (the coordinator is away); 78 wrong
 /// configuration, nothing was done.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -32,13 +32,9 @@ pub enum Command {
     /// them. The files' bytes stay as they are. Every file is decoded once on the way; broken ones are named and left
     /// out. The index is written last: before that there is no data set at the URL.
     ///
-    /// Examples:
-    ///   dataloader pack --from videos/ --to .vared/data/mine/train
-    ///   dataloader pack --from train.csv --to s3://bucket/k400/train --val-from val.csv --val-to s3://bucket/k400/val
-    ///
     /// Exit codes: 0 all clips are packed; 1 some were left out (the data set is complete without them), or it failed;
     /// 78 the list or a flag is wrong, nothing was written.
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = PACK_EXAMPLES)]
     Pack(PackArgs),
     /// Make the labelled demo data set: short clips under eight camera motions, the motion is the label.
     ///
@@ -47,6 +43,11 @@ pub enum Command {
     /// equal clips. Writes URL/train and URL/val; where both are there already, nothing is done.
     Demo(DemoArgs),
 }
+
+const PACK_EXAMPLES: &str = "Examples:
+  dataloader pack --from videos/train --to .vared/data/mine/train \\
+                  --val-from videos/val --val-to .vared/data/mine/val
+  dataloader pack --from train.csv --to s3://bucket/k400/train --classes names.txt";
 
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
