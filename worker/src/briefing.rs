@@ -1,5 +1,6 @@
 //! What the coordinator says, parsed: `Welcome` into a [`Briefing`], `Generation` into an [`Order`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use checkpoint::Place;
@@ -62,7 +63,7 @@ impl Briefing {
 
     /// The store as checkpoints want it.
     pub fn place(&self) -> Place {
-        Place::new(self.store.store.clone(), self.store.root.clone())
+        Place::new(Arc::clone(&self.store.store), self.store.root.clone())
     }
 
     /// Parses and checks a `Generation`.

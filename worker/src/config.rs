@@ -180,14 +180,12 @@ mod tests {
 
     #[test]
     fn each_wrong_value_is_named_with_its_flag() {
-        let cases: [(fn(&mut RunArgs), &str); 3] = [
-            (|args| args.coordinator = "nowhere".to_owned(), "--coordinator"),
-            (|args| args.name = "a/b".to_owned(), "--name"),
-            (|args| args.prefetch = 0, "--prefetch"),
+        let spoilt = [
+            (RunArgs { coordinator: "nowhere".to_owned(), ..run_args() }, "--coordinator"),
+            (RunArgs { name: "a/b".to_owned(), ..run_args() }, "--name"),
+            (RunArgs { prefetch: 0, ..run_args() }, "--prefetch"),
         ];
-        for (spoil, flag) in cases {
-            let mut args = run_args();
-            spoil(&mut args);
+        for (args, flag) in spoilt {
             let error = RunConfig::try_from(args).expect_err("refused").to_string();
             assert!(error.starts_with(flag), "{error}");
         }

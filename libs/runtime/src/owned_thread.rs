@@ -207,13 +207,13 @@ mod tests {
 
     #[tokio::test]
     async fn joining_drops_the_value_on_its_thread() {
-        struct Tells(std::sync::mpsc::Sender<Option<String>>);
+        struct Tells(std::sync::mpsc::SyncSender<Option<String>>);
         impl Drop for Tells {
             fn drop(&mut self) {
                 self.0.send(std::thread::current().name().map(str::to_owned)).expect("the test listens");
             }
         }
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         let thread = OwnedThread::spawn("owner", 1, || Ok(Tells(tell))).await.expect("builds");
         thread.join().await;
         assert_eq!(told.try_recv().expect("dropped before the join returned"), Some("owner".to_owned()));

@@ -34,6 +34,9 @@ pub struct FeedArgs {
     pub prefetch_steps: u32,
 }
 
+/// Where batches go.
+pub type Reply = RpcReplyPort<Result<Vec<Batch>, WorkerError>>;
+
 /// What it is told.
 #[derive(Debug)]
 pub enum FeedMsg {
@@ -51,7 +54,7 @@ pub enum FeedMsg {
         /// How many.
         count: usize,
         /// Where to.
-        reply: RpcReplyPort<Result<Vec<Batch>, WorkerError>>,
+        reply: Reply,
     },
     /// From a loader's stream.
     Loader {
@@ -90,7 +93,7 @@ struct Journey {
     asks: Vec<Option<mpsc::Sender<BatchesRequest>>>,
     lost: Vec<Option<String>>,
     fault: Option<String>,
-    waiting: Option<(usize, RpcReplyPort<Result<Vec<Batch>, WorkerError>>)>,
+    waiting: Option<(usize, Reply)>,
     /// Aborts the streams' tasks when it is dropped.
     _streams: JoinSet<()>,
 }

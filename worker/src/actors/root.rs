@@ -174,7 +174,7 @@ impl<C: Compute> RootState<C> {
             self.start::<SaverActor, _>(&myself, "the saver", move || saver_args.clone()).await?.into();
         let trainer_args = TrainerArgs {
             briefing: Arc::clone(&briefing),
-            make_device: self.make_device.clone(),
+            make_device: Arc::clone(&self.make_device),
             feed: feed.into(),
             saver: saver.clone(),
             link: self.link.clone(),

@@ -23,12 +23,10 @@ use crate::config::{EvalConfig, Which};
 use crate::device;
 use crate::device::measure::{Look, Subject};
 use crate::itinerary::Split;
-use clips::{ClipReader, OwnLoader, singles};
+use clips::{ClipReader, OwnLoader, singles, spread};
 use controls::{Habits, affordable, cycle};
 use summary::{Control, Controls, Figures, Summary, shares, top1};
 
-/// Clips a batch where nothing is timed.
-const CHUNK: u32 = 16;
 /// Clips inferred before the clock counts.
 const WARM_UP: usize = 16;
 /// Times that every clip is timed; the median pass counts.
@@ -87,7 +85,7 @@ async fn evaluate(config: EvalConfig) -> anyhow::Result<Code> {
 
 impl Trained {
     async fn load(store: &Store, run: &RunName, which: Which) -> anyhow::Result<Self> {
-        let place = Place::new(store.store.clone(), store.root.clone());
+        let place = Place::new(Arc::clone(&store.store), store.root.clone());
         let reader = Reader::open(place, run.clone()).await.code(Code::Misconfigured)?;
         let loaded = match which {
             Which::Latest => reader.latest().await?,
@@ -132,12 +130,15 @@ async fn measure(
         digest: trained.data_set.digest.clone(),
     };
     let mut reader = ClipReader::open(url, open).await?;
-    let wanted = config.clips.unwrap_or(u64::MAX).min(trained.data_set.val_clips);
-    let val = reader.read(Split::Val, wanted, CHUNK).await?;
+    let (val_clips, train_clips) = (trained.data_set.val_clips, trained.data_set.train_clips);
+    let val = reader.read(&spread(Split::Val, config.clips.unwrap_or(val_clips), val_clips)).await?;
     if val.batches.is_empty() {
-        bail!("none of the {wanted} held-out clips can be read");
+        bail!("none of the held-out clips of \"{}\" can be read", config.run);
     }
-    let train = reader.read(Split::Train, TRAIN_CLIPS.min(trained.data_set.train_clips), CHUNK).await?;
+    // The first positions of the plan: a random draw without repeats.
+    let first = TRAIN_CLIPS.min(train_clips);
+    let train = reader.read(&spread(Split::Train, first, first)).await?;
+    tracing::info!("evaluates on {} held-out clips", val_clips.min(config.clips.unwrap_or(val_clips)));
     drop(own);
     let facts = Facts {
         run: config.run.to_string(),
@@ -216,7 +217,11 @@ impl Bench {
         let forced =
             |(clip, from): (&Batch, usize)| self.dynamic.forced(clip, std::slice::from_ref(&looks[from].gates));
         let shuffled: Vec<Look> = clips.iter().zip(order).flat_map(forced).collect();
-        Control::of(&shuffled, format!("each clip under the gate values of another (one cycle, seed {SHUFFLE_SEED})"))
+        Control::of(
+            &shuffled,
+            looks,
+            format!("each clip under the gate values of another (one cycle, seed {SHUFFLE_SEED})"),
+        )
     }
 
     fn fixed(&self, val: &[Batch], train: &[Batch], looks: &[Look]) -> Control {
@@ -243,7 +248,7 @@ impl Bench {
              average",
             tried.len()
         );
-        Control::of(&best, note)
+        Control::of(&best, looks, note)
     }
 }
 

@@ -126,15 +126,22 @@ impl Subject {
         let chosen = Vec::<i64>::try_from(&forward.logits_nk.argmax(1, false).to_device(tch::Device::Cpu));
         let chosen = chosen.expect("one class a clip, as integers on the CPU");
         let (paper, all_in) = (self.costs().paper_macs(&forward.gates), self.costs().all_in_macs(&forward.gates));
-        let rows: Vec<(Vec<Vec<f32>>, Vec<Vec<f32>>)> =
-            forward.gates.iter().map(|gates| (rows(&gates.v_time_no), rows(&gates.v_channel_no))).collect();
+        let tables: Vec<[Vec<Vec<f32>>; 2]> =
+            forward.gates.iter().map(|gates| [rows(&gates.v_time_no), rows(&gates.v_channel_no)]).collect();
+        let row = |clip: usize| {
+            let row = |[time, channel]: &[Vec<Vec<f32>>; 2]| GateRow {
+                time: time[clip].clone(),
+                channel: channel[clip].clone(),
+            };
+            tables.iter().map(row).collect()
+        };
         let of = |macs: &[f64], clip: usize| macs.get(clip).or(macs.first()).copied().unwrap_or_default() / 1e9;
         let look = |(clip, (label, chosen)): (usize, (&i64, i64))| Look {
             label: *label,
             is_right: *label == chosen,
             gmacs_paper: of(&paper, clip),
             gmacs_all_in: of(&all_in, clip),
-            gates: rows.iter().map(|(t, c)| GateRow { time: t[clip].clone(), channel: c[clip].clone() }).collect(),
+            gates: row(clip),
         };
         batch.labels.iter().zip(chosen).enumerate().map(look).collect()
     }

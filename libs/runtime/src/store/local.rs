@@ -34,7 +34,9 @@ pub(super) fn open(url: &str, folder: &Path, create: bool) -> Result<Store, Stor
     // Durable writes: a committed checkpoint must survive a power cut.
     let store = LocalFileSystem::new_with_prefix(&absolute)
         .map_err(|source| StoreError::Settings { url: url.to_owned(), source })?
-        .with_fsync(true);
+        .with_fsync(true)
+        // Folders are no objects: what is deleted leaves none behind.
+        .with_automatic_cleanup(true);
     let url = url::Url::from_directory_path(&absolute)
         .map(|url| url.as_str().trim_end_matches('/').to_owned())
         .expect("an absolute path is a file URL");

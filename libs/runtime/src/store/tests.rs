@@ -66,6 +66,7 @@ async fn the_probe_passes_on_good_stores_and_leaves_nothing() {
         let left: Vec<_> = futures::StreamExt::collect::<Vec<_>>(store.store.list(None)).await;
         assert!(left.is_empty(), "{left:?}");
     }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("there").count(), 0);
 }
 
 #[test]

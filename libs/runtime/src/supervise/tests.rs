@@ -16,8 +16,8 @@ enum Order {
 #[derive(Clone)]
 struct Told {
     starts: Arc<AtomicU32>,
-    actors: mpsc::UnboundedSender<ActorRef<Order>>,
-    stops: mpsc::UnboundedSender<()>,
+    actors: mpsc::Sender<ActorRef<Order>>,
+    stops: mpsc::Sender<()>,
 }
 
 impl Actor for Obedient {
@@ -27,7 +27,7 @@ impl Actor for Obedient {
 
     async fn pre_start(&self, myself: ActorRef<Order>, told: Told) -> Result<Told, ActorProcessingErr> {
         told.starts.fetch_add(1, Ordering::SeqCst);
-        told.actors.send(myself)?;
+        told.actors.try_send(myself)?;
         Ok(told)
     }
 
@@ -43,23 +43,23 @@ impl Actor for Obedient {
     }
 
     async fn post_stop(&self, _: ActorRef<Order>, told: &mut Told) -> Result<(), ActorProcessingErr> {
-        told.stops.send(())?;
+        told.stops.try_send(())?;
         Ok(())
     }
 }
 
 struct Tree {
     told: Told,
-    actors: mpsc::UnboundedReceiver<ActorRef<Order>>,
-    stops: mpsc::UnboundedReceiver<()>,
+    actors: mpsc::Receiver<ActorRef<Order>>,
+    stops: mpsc::Receiver<()>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), GaveUp>>,
 }
 
 impl Tree {
     fn grow(policy: Policy) -> Self {
-        let (actor_sender, actors) = mpsc::unbounded_channel();
-        let (stop_sender, stops) = mpsc::unbounded_channel();
+        let (actor_sender, actors) = mpsc::channel(8);
+        let (stop_sender, stops) = mpsc::channel(8);
         let told = Told { starts: Arc::default(), actors: actor_sender, stops: stop_sender };
         let stop = CancellationToken::new();
         let each = told.clone();

@@ -62,12 +62,21 @@ impl Session {
     /// The next event that is no beat. Beats are not answered.
     pub(super) async fn event(&mut self) -> Event {
         loop {
-            let message = tokio::time::timeout(LIMIT, self.events.message()).await.expect("an event comes in time");
-            let message = message.expect("the stream is whole").expect("the stream is open");
-            match message.event.expect("a known event") {
+            match self.any_event().await {
                 Event::Beat(_) => {}
                 event => return event,
             }
         }
+    }
+
+    /// Waits for a beat: the worker has begun to live.
+    pub(super) async fn beat(&mut self) {
+        while !matches!(self.any_event().await, Event::Beat(_)) {}
+    }
+
+    async fn any_event(&mut self) -> Event {
+        let message = tokio::time::timeout(LIMIT, self.events.message()).await.expect("an event comes in time");
+        let message = message.expect("the stream is whole").expect("the stream is open");
+        message.event.expect("a known event")
     }
 }

@@ -1,6 +1,6 @@
 //! A device that computes nothing but remembers what it was given.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
 use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
@@ -27,8 +27,8 @@ impl Log {
     }
 
     /// The step after `step` hangs until the sender sends.
-    pub(super) fn hanging_at(step: u64) -> (Self, Sender<()>) {
-        let (sender, receiver) = channel();
+    pub(super) fn hanging_at(step: u64) -> (Self, SyncSender<()>) {
+        let (sender, receiver) = sync_channel(1);
         let log = Self::default();
         log.with(|entries| entries.hang_at = Some((step, receiver)));
         (log, sender)

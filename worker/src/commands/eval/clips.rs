@@ -22,6 +22,8 @@ use crate::itinerary::{Ask, Split};
 
 /// Asks that are open at once.
 const AHEAD: usize = 8;
+/// Clips a batch where nothing is timed.
+const CHUNK: u32 = 16;
 /// How long a loader may take to start, to open the data, and for one batch.
 const LIMIT: Duration = Duration::from_secs(60);
 /// All clips are held in memory; more than this asks for `--clips`.
@@ -103,10 +105,9 @@ impl ClipReader {
         Ok(Self { asks, batches, url: url.to_owned() })
     }
 
-    /// Reads the clips `0 .. count` in batches of `chunk`.
-    pub async fn read(&mut self, split: Split, count: u64, chunk: u32) -> anyhow::Result<Clips> {
-        let firsts = (0..count).step_by(chunk as usize);
-        let mut asks = (0..).zip(firsts.map(|first| Ask { split, first, count: chunk.min((count - first) as u32) }));
+    /// Reads what is asked for, in that order.
+    pub async fn read(&mut self, wanted: &[Ask]) -> anyhow::Result<Clips> {
+        let mut asks = (0..).zip(wanted.iter().copied());
         let (mut open, mut ready) = (BTreeMap::new(), BTreeMap::new());
         let mut bytes = 0;
         loop {
@@ -132,7 +133,7 @@ impl ClipReader {
         }
         let batches: Vec<Batch> = ready.into_values().filter(|batch| !batch.labels.is_empty()).collect();
         let read: u64 = batches.iter().map(|batch| batch.labels.len() as u64).sum();
-        Ok(Clips { batches, left_out: count - read })
+        Ok(Clips { batches, left_out: wanted.iter().map(|ask| u64::from(ask.count)).sum::<u64>() - read })
     }
 
     async fn ask(&self, id: u64, ask: Ask) -> anyhow::Result<()> {
@@ -154,6 +155,17 @@ impl ClipReader {
     }
 }
 
+/// Asks for `count` of the `all` clips of a set: all of them in batches, or fewer evenly spread, because clips of one
+/// class stand together.
+pub fn spread(split: Split, count: u64, all: u64) -> Vec<Ask> {
+    if count >= all {
+        let chunk = u64::from(CHUNK);
+        let ask = |first| Ask { split, first, count: chunk.min(all - first) as u32 };
+        return (0..all).step_by(CHUNK as usize).map(ask).collect();
+    }
+    (0..count).map(|index| Ask { split, first: index * all / count, count: 1 }).collect()
+}
+
 /// The clips of a batch, one by one.
 pub fn singles(batch: &Batch) -> Vec<Batch> {
     let [clips, frames, height, width, channels] = batch.shape;
@@ -169,6 +181,13 @@ pub fn singles(batch: &Batch) -> Vec<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_clips_are_spread_over_the_set() {
+        let firsts = |asks: Vec<Ask>| asks.iter().map(|ask| (ask.first, ask.count)).collect::<Vec<_>>();
+        assert_eq!(firsts(spread(Split::Val, 100, 40)), [(0, 16), (16, 16), (32, 8)]);
+        assert_eq!(firsts(spread(Split::Val, 4, 40)), [(0, 1), (10, 1), (20, 1), (30, 1)]);
+    }
 
     #[test]
     fn a_batch_falls_into_its_clips() {

@@ -89,6 +89,10 @@ pub struct Control {
     pub top1: f64,
     /// With gates and cheap operations.
     pub gmacs_all_in: Range,
+    /// Clips that only the network's own policy gets right.
+    pub only_own_right: usize,
+    /// Clips that only this control gets right.
+    pub only_control_right: usize,
     /// How it was made.
     pub note: String,
 }
@@ -105,6 +109,14 @@ impl Range {
     }
 }
 
+impl Range {
+    /// Four digits, wherever the point is.
+    fn cells(&self) -> [String; 3] {
+        let digits = if self.max < 10.0 { 4 } else { 2 };
+        [self.avg, self.min, self.max].map(|value| format!("{value:.digits$}"))
+    }
+}
+
 impl Figures {
     /// Of the looks at every clip.
     pub fn of(looks: &[Look], clips_per_second: f64) -> Self {
@@ -118,9 +130,27 @@ impl Figures {
 }
 
 impl Control {
-    /// Of the looks at every clip.
-    pub fn of(looks: &[Look], note: String) -> Self {
-        Self { top1: top1(looks), gmacs_all_in: Range::of(looks.iter().map(|look| look.gmacs_all_in)), note }
+    /// Of the looks at every clip, beside those under the clip's own policy.
+    pub fn of(looks: &[Look], own: &[Look], note: String) -> Self {
+        let only =
+            |one: &[Look], other: &[Look]| one.iter().zip(other).filter(|(a, b)| a.is_right && !b.is_right).count();
+        Self {
+            top1: top1(looks),
+            gmacs_all_in: Range::of(looks.iter().map(|look| look.gmacs_all_in)),
+            only_own_right: only(own, looks),
+            only_control_right: only(looks, own),
+            note,
+        }
+    }
+
+    /// In words; two standard deviations of the clips that the two disagree on count as chance.
+    fn verdict(&self) -> &'static str {
+        let (won, lost) = (self.only_own_right as f64, self.only_control_right as f64);
+        match (won - lost).abs() > 2.0 * (won + lost).sqrt() {
+            true if won > lost => "the clip's own policy is better",
+            true => "the clip's own policy is worse",
+            false => "no difference beyond chance",
+        }
     }
 }
 
@@ -167,22 +197,20 @@ impl Summary {
     /// The table, ending in what it shows.
     pub fn table(&self) -> String {
         let mut text = String::new();
-        let head = ["", "top-1", "GMAC all-in avg", "min", "max", "paper avg", "clips/s"];
+        let head = ["GMAC a clip", "top-1", "all-in avg", "min", "max", "paper avg", "min", "max", "clips/s"];
         line(&mut text, &head.map(str::to_owned));
         for (name, figures) in [("dynamic", Some(&self.dynamic)), ("backbone", self.backbone.as_ref())] {
             if let Some(figures) = figures {
-                let Range { avg, min, max } = figures.gmacs_all_in;
-                let numbers = [avg, min, max, figures.gmacs_paper.avg].map(|gmacs| format!("{gmacs:.4}"));
-                let [avg, min, max, paper] = numbers;
-                let speed = format!("{:.1}", figures.clips_per_second);
-                line(&mut text, &[name.to_owned(), percent(figures.top1), avg, min, max, paper, speed]);
+                let [avg, min, max] = figures.gmacs_all_in.cells();
+                let [paper_avg, paper_min, paper_max] = figures.gmacs_paper.cells();
+                let (top1, speed) = (percent(figures.top1), format!("{:.1}", figures.clips_per_second));
+                line(&mut text, &[name.to_owned(), top1, avg, min, max, paper_avg, paper_min, paper_max, speed]);
             }
         }
         if let Some(Controls { shuffled, fixed }) = &self.controls {
             for (name, control) in [("shuffled policies", shuffled), ("one fixed policy", fixed)] {
-                let Range { avg, min, max } = control.gmacs_all_in;
-                let [avg, min, max] = [avg, min, max].map(|gmacs| format!("{gmacs:.4}"));
-                line(&mut text, &[name.to_owned(), percent(control.top1), avg, min, max, String::new(), String::new()]);
+                let [avg, min, max] = control.gmacs_all_in.cells();
+                line(&mut text, &[name.to_owned(), percent(control.top1), avg, min, max]);
             }
         }
         self.class_table(&mut text);
@@ -193,14 +221,12 @@ impl Summary {
     }
 
     fn class_table(&self, text: &mut String) {
-        let head = ["computed share of", "frames", "channels", "multiply-adds", "top-1", "clips", ""];
+        let head = ["computed share of", "frames", "channels", "both", "top-1", "clips"];
         let _ = writeln!(text);
         line(text, &head.map(str::to_owned));
         for (class, share) in &self.share {
             let [temporal, channel, both] = [share.temporal, share.channel, share.both].map(|s| format!("{s:.3}"));
-            let cells =
-                [class.clone(), temporal, channel, both, percent(share.top1), share.clips.to_string(), String::new()];
-            line(text, &cells);
+            line(text, &[class.clone(), temporal, channel, both, percent(share.top1), share.clips.to_string()]);
         }
         let _ = writeln!(text);
     }
@@ -219,13 +245,10 @@ impl Summary {
         if let Some(controls) = &self.controls {
             for (name, control) in [("shuffled between clips", &controls.shuffled), ("fixed", &controls.fixed)] {
                 let points = 100.0 * (self.dynamic.top1 - control.top1);
-                let clips = (self.dynamic.top1 - control.top1) * self.clips as f64;
-                let verdict = if points > 0.0 {
-                    "the clip's own policy is better"
-                } else {
-                    "the clip's own policy is not better"
-                };
-                findings.push(format!("against policies {name}: {points:+.1} points ({clips:+.0} clips): {verdict}"));
+                let (won, lost, verdict) = (control.only_own_right, control.only_control_right, control.verdict());
+                findings.push(format!(
+                    "against policies {name}: {points:+.1} points ({won} clips won, {lost} lost): {verdict}"
+                ));
             }
         }
         findings
@@ -236,14 +259,10 @@ fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
 }
 
-fn line(text: &mut String, cells: &[String; 7]) {
-    let _ = write!(text, "{:<18}", cells[0]);
-    for cell in &cells[1..] {
-        let _ = write!(text, " {cell:>15}");
-    }
-    let trimmed = text.trim_end().len();
-    text.truncate(trimmed);
-    text.push('\n');
+fn line(text: &mut String, cells: &[String]) {
+    let [name, numbers @ ..] = cells else { return };
+    let numbers: String = numbers.iter().map(|cell| format!(" {cell:>10}")).collect();
+    let _ = writeln!(text, "{name:<18}{numbers}");
 }
 
 #[cfg(test)]
@@ -295,7 +314,8 @@ mod tests {
     }
 
     fn summary() -> Summary {
-        let control = Control::of(&looks()[1..], "how".to_owned());
+        let wrong: Vec<Look> = looks().into_iter().map(|look| Look { is_right: false, ..look }).collect();
+        let control = Control::of(&wrong, &looks(), "how".to_owned());
         Summary {
             run: "demo".to_owned(),
             step: 800,
@@ -308,6 +328,19 @@ mod tests {
             controls: Some(Controls { shuffled: control.clone(), fixed: control }),
             notes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_verdict_needs_more_clips_than_chance_gives() {
+        let control = |won, lost| Control {
+            only_own_right: won,
+            only_control_right: lost,
+            ..summary().controls.expect("there").fixed
+        };
+        assert_eq!(control(30, 6).verdict(), "the clip's own policy is better");
+        assert_eq!(control(6, 30).verdict(), "the clip's own policy is worse");
+        assert_eq!(control(20, 16).verdict(), "no difference beyond chance");
+        assert_eq!(control(0, 0).verdict(), "no difference beyond chance");
     }
 
     #[test]
@@ -338,10 +371,8 @@ mod tests {
     #[test]
     fn the_table_says_what_the_controls_show() {
         let table = summary().table();
-        assert!(
-            table.contains("against policies fixed: +16.7 points (+1 clips): the clip's own policy is better"),
-            "{table}"
-        );
+        let fixed = "against policies fixed: +66.7 points (2 clips won, 0 lost): no difference beyond chance";
+        assert!(table.contains(fixed), "{table}");
         assert!(table.contains("1.20 times its speed"), "{table}");
         assert!(table.lines().all(|line| line == line.trim_end()));
     }
