@@ -130,15 +130,16 @@ impl Actor for RunActor {
         Ok(())
     }
 
-    /// Sessions are linked to the run: one that failed is a broken stream, nothing more.
+    /// Sessions are linked to the run: one that failed is a broken stream, nothing more. Supervision events overtake
+    /// messages, so this one queues behind what the session has said before it ended.
     async fn handle_supervisor_evt(
         &self,
         myself: ActorRef<RunMsg>,
         event: SupervisionEvent,
-        state: &mut RunState,
+        _: &mut RunState,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(session, _) | SupervisionEvent::ActorTerminated(session, _, _) = event {
-            state.lose(session.get_id(), Loss::Broken, &myself);
+            myself.cast(RunMsg::SessionOver(session.get_id(), Loss::Broken))?;
         }
         Ok(())
     }

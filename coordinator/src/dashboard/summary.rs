@@ -23,7 +23,8 @@ impl Tally {
         let prefix = self.commit.as_ref().map_or("none yet", |commit| commit.prefix.as_str());
         lines.push(("checkpoint", prefix.to_owned()));
         if self.setbacks > 0 {
-            lines.push(("set back", format!("{} times; metrics.jsonl has the causes", self.setbacks)));
+            let times = if self.setbacks == 1 { "once".to_owned() } else { format!("{} times", self.setbacks) };
+            lines.push(("set back", format!("{times}; metrics.jsonl has the causes")));
         }
         let mut text: Vec<String> = lines.into_iter().map(|(name, line)| format!("  {name:<12}{line}")).collect();
         text.extend(self.broken_clips());
@@ -54,9 +55,12 @@ impl Tally {
         if count == 0 {
             return Vec::new();
         }
-        let mut lines = vec![format!("  {:<12}{count} clips are broken and were replaced:", "quarantined")];
+        let mut lines = vec![format!(
+            "  {:<12}broken clips, replaced in training and left out of validation: {count}",
+            "quarantined"
+        )];
         for (key, (reason, times)) in self.quarantined.iter().take(LISTED) {
-            lines.push(format!("    {key}: {reason} (met {times} times)"));
+            lines.push(format!("    {key}: {reason} (met {times}×)"));
         }
         if count > LISTED {
             lines.push(format!("    and {} more; metrics.jsonl has them all", count - LISTED));

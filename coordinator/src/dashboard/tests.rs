@@ -126,7 +126,7 @@ async fn a_broken_clip_is_said_once_and_counted_always() {
         dashboard.hear(&Notice::Quarantined { key: "a.mp4".to_owned(), reason: "no frames".to_owned() });
     }
     assert_eq!(page.take(), ["clip a.mp4 is broken: no frames"]);
-    assert!(dashboard.close().contains("    a.mp4: no frames (met 3 times)"));
+    assert!(dashboard.close().contains("    a.mp4: no frames (met 3×)"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -152,7 +152,7 @@ async fn the_summary_has_steps_accuracy_compute_and_checkpoint() {
             "  top-1       50.0 % after epoch 2; best 75.0 % after epoch 1",
             "  compute     1.000 of 2.000 GFLOPs (50 %), min 0.500, max 2.000; by the paper's count 1.000",
             "  checkpoint  runs/demo/checkpoints/00000004-g1",
-            "  set back    1 times; metrics.jsonl has the causes"
+            "  set back    once; metrics.jsonl has the causes"
         ]
     );
 }

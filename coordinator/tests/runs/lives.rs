@@ -4,8 +4,7 @@ use bytes::Bytes;
 use proto::{
     connect,
     coordinator::{
-        AddRequest, Beat, Failed, Fault, GetRequest, Kind, Leaving, SetRequest, Trained, from_member::Event,
-        to_member::Command,
+        AddRequest, Beat, Failed, Fault, GetRequest, Kind, SetRequest, Trained, from_member::Event, to_member::Command,
     },
 };
 use runtime::exit::Code;
@@ -68,9 +67,9 @@ async fn a_drained_run_goes_on_from_its_checkpoint() {
     }
     zero.step(1, 6).await;
     zero.store(1, 6).await;
-    for worker in [&mut zero, &mut one] {
+    for mut worker in [zero, one] {
         assert_eq!(worker.committed().await, 6);
-        worker.say(Event::Leaving(Leaving { step: 6 })).await;
+        worker.leave(6).await;
     }
     assert_eq!(stage.end().await, (Code::Done, String::new()));
 

@@ -155,4 +155,12 @@ impl Player {
         let manifest_digest = "m".to_owned();
         self.say(Event::Stored(wire::Stored { generation, step, prefix, manifest_digest })).await;
     }
+
+    /// Says the last word, ends its side of the stream, and waits until the other side has done so, too.
+    pub async fn leave(self, step: u64) {
+        self.say(Event::Leaving(wire::Leaving { step })).await;
+        let Self { up, mut down } = self;
+        drop(up);
+        assert_eq!(timeout(LONG, down.message()).await.expect("in time").expect("no refusal"), None);
+    }
 }

@@ -181,13 +181,25 @@ impl fmt::Display for ChildEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.how {
             Exit::Code(code) => write!(f, "exited with code {code}")?,
-            Exit::Signal(signal) => write!(f, "was killed by signal {signal}")?,
+            Exit::Signal(signal) => write!(f, "was killed by signal {}", signal_name(*signal))?,
             Exit::NotStarted(why) => return write!(f, "could not be started: {why}"),
         }
-        if let Some(line) = &self.last_line {
+        // Who is killed from outside did not see it coming: the last line has nothing to do with it.
+        if let (Some(line), false) = (&self.last_line, matches!(self.how, Exit::Signal(9 | 15))) {
             write!(f, ": {line}")?;
         }
         write!(f, " (log: {})", self.log)
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        6 => "6 (SIGABRT)".to_owned(),
+        7 => "7 (SIGBUS)".to_owned(),
+        9 => "9 (SIGKILL)".to_owned(),
+        11 => "11 (SIGSEGV)".to_owned(),
+        15 => "15 (SIGTERM)".to_owned(),
+        other => other.to_string(),
     }
 }
 

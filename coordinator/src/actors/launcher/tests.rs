@@ -99,7 +99,7 @@ async fn a_process_can_be_killed() {
     scene.launch("worker-0");
     scene.wait_for("worker-0.log").await;
     scene.launcher.cast(LauncherMsg::Kill(name("worker-0"))).expect("lives");
-    assert_eq!(scene.end().await, ended("worker-0", "was killed by signal 9 (log: worker-0.log)"));
+    assert_eq!(scene.end().await, ended("worker-0", "was killed by signal 9 (SIGKILL) (log: worker-0.log)"));
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn a_release_waits_for_all_and_kills_after_the_grace() {
     let mut ends = [scene.end().await, scene.end().await];
     ends.sort();
     assert_eq!(ends[0].0, "worker-0");
-    assert_eq!(ends[1], ended("worker-1", "was killed by signal 9 (log: worker-1.log)"));
+    assert_eq!(ends[1], ended("worker-1", "was killed by signal 9 (SIGKILL) (log: worker-1.log)"));
 }
 
 #[tokio::test]

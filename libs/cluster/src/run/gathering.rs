@@ -92,13 +92,13 @@ impl Run {
     pub(super) fn tick_gathering(&mut self, now: Duration) {
         self.settle(now);
         self.try_form(now);
-        let Phase::Gathering { .. } = self.phase else { return };
+        let Phase::Gathering { since } = self.phase else { return };
         let limits = self.policy.limits;
         if !self.children.is_empty() && now > self.changed_at + limits.join {
             let whom = self.waits_for();
             return self.stop(1, format!("waited {:?} in vain for {whom}; their logs may say why", limits.join));
         }
-        if now >= self.told_at + limits.patience {
+        if now >= self.told_at.max(since) + limits.patience {
             self.told_at = now;
             let whom = self.waits_for();
             self.tell(Notice::Waiting { whom });

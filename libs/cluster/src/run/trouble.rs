@@ -171,7 +171,7 @@ impl Run {
             let cause = incident.cause;
             return self.stop(1, format!("gave up after {of} restarts without a new checkpoint (step {at}): {cause}"));
         }
-        self.why.clone_from(&incident.cause);
+        self.why = "starting over after the failure".to_owned();
         self.tell(Notice::SetBack { cause: incident.cause, count, of });
     }
 

@@ -24,12 +24,12 @@ fn the_cause_is_named_not_its_echo() {
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), "step 12"), ["launch worker-1"]);
     assert_eq!(
         scene.after(0.5),
-        ["tell set back (1 of 3): worker-1 was killed by signal 9: step 12 (log: worker-1.log)"]
+        ["tell set back (1 of 3): worker-1 was killed by signal 9 (SIGKILL) (log: worker-1.log)"]
     );
     assert_eq!(scene.worker("worker-1/b"), ["welcome worker-1/b", "record generation 2 of 2 workers from the seed"]);
     let shown = scene.recorded(2, &["worker-0", "worker-1/b"]);
     let last = shown.last().expect("a notice");
-    assert!(last.ends_with("(worker-1 was killed by signal 9: step 12 (log: worker-1.log))"), "{last}");
+    assert!(last.ends_with("from the seed (starting over after the failure)"), "{last}");
 }
 
 #[test]
