@@ -128,7 +128,7 @@ impl BatchState {
         (reply, judge): (RpcReplyPort<Result<Batch, Refusal>>, ActorRef<BatchMsg>),
     ) {
         let broken = Arc::clone(&self.judged.entry(set.view_id).or_default().broken);
-        let keep_frames = self.stages.frames.takes(set.frames_bytes());
+        let keep_frames = self.stages.frames.reserve(set.view_id, set.frames_bytes);
         let assembly = Assembly { stages: self.stages.clone(), set, broken, judge, keep_frames };
         tokio::spawn(async move {
             let _ = reply.send(assembly.run(wanted).await);

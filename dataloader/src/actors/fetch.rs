@@ -130,3 +130,26 @@ fn checked(clip: &Clip, file: Bytes) -> Result<Bytes, ClipFault> {
     }
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::Error;
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let generic = |text: &str| Error::Generic { store: "test", source: text.to_owned().into() };
+        assert!(passes(&generic("connection reset by peer")));
+        assert!(!passes(&generic("Requested range was invalid")));
+        assert!(!passes(&Error::NotFound { path: "x".into(), source: "gone".into() }));
+        assert!(!passes(&Error::PermissionDenied { path: "x".into(), source: "no".into() }));
+    }
+
+    #[test]
+    fn a_cached_file_keeps_nothing_else_alive() {
+        let shard = Bytes::from(vec![7; 1000]);
+        let file = own(shard.slice(10..20));
+        assert_eq!((file.as_ref(), file.is_unique()), (&[7; 10][..], true));
+    }
+}

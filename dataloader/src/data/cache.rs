@@ -11,7 +11,7 @@ use clips::Frames;
 /// Names decoded frames: the view (data set and `[data]` section), whether for training, and the clip's number.
 pub type FrameKey = (u64, bool, u64);
 
-/// Frames by clip, up to a limit. Nothing is thrown out: only sets that fit as a whole are put in.
+/// Frames by clip, up to a limit. Nothing is thrown out: only sets that fit as a whole get room.
 pub struct FrameCache {
     limit_bytes: u64,
     held: Mutex<Held>,
@@ -19,7 +19,8 @@ pub struct FrameCache {
 
 #[derive(Default)]
 struct Held {
-    bytes: u64,
+    /// Room that data sets have, by their view.
+    rooms: HashMap<u64, u64>,
     frames: HashMap<FrameKey, Arc<Frames>>,
 }
 
@@ -29,9 +30,18 @@ impl FrameCache {
         Self { limit_bytes, held: Mutex::default() }
     }
 
-    /// Whether a data set whose decoded frames take `bytes` is worth keeping.
-    pub fn takes(&self, bytes: u64) -> bool {
-        bytes <= self.limit_bytes
+    /// Gives a data set room for all its frames, once. False if there is not enough left: its clips are then decoded
+    /// anew each time, and only the frames that are shown.
+    pub fn reserve(&self, view: u64, bytes: u64) -> bool {
+        let mut held = self.held();
+        if held.rooms.contains_key(&view) {
+            return true;
+        }
+        let left = self.limit_bytes - held.rooms.values().sum::<u64>();
+        if bytes <= left {
+            held.rooms.insert(view, bytes);
+        }
+        bytes <= left
     }
 
     /// The frames of a clip, if they are here.
@@ -39,17 +49,27 @@ impl FrameCache {
         self.held().frames.get(&key).map(Arc::clone)
     }
 
-    /// Keeps frames, unless the limit would be passed.
+    /// Keeps the frames of a data set that has room.
     pub fn put(&self, key: FrameKey, frames: Arc<Frames>) {
-        let mut held = self.held();
-        let bytes = frames.len_bytes() as u64;
-        if held.bytes + bytes <= self.limit_bytes && held.frames.insert(key, frames).is_none() {
-            held.bytes += bytes;
-        }
+        self.held().frames.insert(key, frames);
     }
 
     /// A panic elsewhere can't leave the map half-written.
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_gets_room_once_and_only_if_it_fits() {
+        let cache = FrameCache::new(100);
+        assert!(cache.reserve(1, 60) && cache.reserve(1, 60), "the same set needs no second room");
+        assert!(!cache.reserve(2, 41));
+        assert!(cache.reserve(3, 40));
+        assert!(!cache.reserve(4, 1));
     }
 }

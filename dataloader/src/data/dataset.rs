@@ -26,6 +26,8 @@ pub struct DataSet {
     pub digest: String,
     /// Identity of decoded frames: of the clips and of how they are shown.
     pub view_id: u64,
+    /// Memory that all clips take when their frames are kept: all frames for training, the shown ones for validation.
+    pub frames_bytes: u64,
 }
 
 /// One packed set of clips.
@@ -159,20 +161,20 @@ impl DataSet {
         let plan = Plan::new(recipe.run.seed, train.index.clips.len() as u64, 1, 1)?;
         let digest = pair_digest(&train.index, &val.index);
         let view_id = hash((train.id, val.id, format!("{config:?}")));
-        Ok(Self { config, plan, train: Arc::new(train), val: Arc::new(val), digest, view_id })
+        let frames_bytes = frames_bytes(&config, &train.index, &val.index);
+        Ok(Self { config, plan, train: Arc::new(train), val: Arc::new(val), digest, view_id, frames_bytes })
     }
+}
 
-    /// Memory that all clips take when their frames are kept: all frames for training, the shown ones for validation.
-    pub fn frames_bytes(&self) -> u64 {
-        let side = |training| self.config.decoded_short_side(training);
-        let bytes = |clip: &Clip, training: bool, frames: u32| {
-            let (width, height) = decode::scaled_size(clip.width.max(1), clip.height.max(1), side(training));
-            decode::frame_bytes(width, height) as u64 * u64::from(frames)
-        };
-        let train = self.train.index.clips.iter().map(|clip| bytes(clip, true, clip.frames.max(1)));
-        let val = self.val.index.clips.iter().map(|clip| bytes(clip, false, self.config.frames));
-        train.chain(val).sum()
-    }
+fn frames_bytes(config: &DataConfig, train: &Index, val: &Index) -> u64 {
+    let bytes = |clip: &Clip, training: bool, frames: u32| {
+        let side = config.decoded_short_side(training);
+        let (width, height) = decode::scaled_size(clip.width.max(1), clip.height.max(1), side);
+        decode::frame_bytes(width, height) as u64 * u64::from(frames)
+    };
+    let train = train.clips.iter().map(|clip| bytes(clip, true, clip.frames.max(1)));
+    let val = val.clips.iter().map(|clip| bytes(clip, false, config.frames));
+    train.chain(val).fold(0, u64::saturating_add)
 }
 
 impl Part {

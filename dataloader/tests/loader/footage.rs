@@ -43,6 +43,8 @@ pub enum File {
     Rotten(usize),
     /// In an object that is not there.
     Missing,
+    /// Behind the end of its object.
+    Beyond,
 }
 
 /// Writes a data set of two classes to a store.
@@ -54,7 +56,7 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
     for (n, file) in files.iter().enumerate() {
         let bytes = match file {
             File::Video(v) | File::Rotten(v) => videos()[v % videos().len()].clone(),
-            File::WebPage | File::Missing => Bytes::from(format!("<html>{n}</html>")),
+            File::WebPage | File::Missing | File::Beyond => Bytes::from(format!("<html>{n}</html>")),
         };
         let (key, label) = (format!("clip-{n:03}"), (n % 2) as u32);
         let offset_bytes = shard.append(&key, "mp4", &bytes, label).expect("memory");
@@ -65,7 +67,7 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
             key,
             label,
             object: if matches!(file, File::Missing) { "gone.tar".into() } else { "shard.tar".into() },
-            offset_bytes,
+            offset_bytes: if matches!(file, File::Beyond) { 1 << 40 } else { offset_bytes },
             length_bytes: bytes.len() as u64,
             crc32c: crc32c::crc32c(&bytes),
             frames: 30,

@@ -51,11 +51,14 @@ impl Coordinator for Played {
 
     async fn connect(&self, request: Request<Streaming<FromMember>>) -> Result<Response<Self::ConnectStream>, Status> {
         let mut said = request.into_inner();
-        let mut commands = self.commands.lock().await.take().ok_or_else(|| Status::unavailable("only once"))?;
+        // A second connection hears nothing but its welcome and beats.
+        let (silent, none) = mpsc::channel(1);
+        let mut commands = self.commands.lock().await.take().unwrap_or(none);
         let (out, stream) = mpsc::channel(16);
         let _ = out.send(message(Command::Welcome(self.welcome.clone()))).await;
         let events = self.events.clone();
         tokio::spawn(async move {
+            let _silent = silent;
             loop {
                 tokio::select! {
                     event = said.message() => match event {

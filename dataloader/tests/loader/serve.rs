@@ -8,7 +8,7 @@ use proto::loader::{Batch, Split};
 use runtime::exit::{Code, code_of};
 use runtime::shutdown::Shutdown;
 
-use crate::footage::File::{self, Missing, Rotten, Video, WebPage};
+use crate::footage::File::{self, Beyond, Missing, Rotten, Video, WebPage};
 use crate::run::{LONG, Run, config};
 
 fn good(count: usize) -> Vec<File> {
@@ -119,11 +119,12 @@ async fn a_broken_clip_is_replaced_by_the_plan_and_told_once() {
 
 #[tokio::test]
 async fn a_broken_held_out_clip_is_left_out() {
-    let run = Run::start("val", &good(2), &[Video(0), WebPage, Video(2)]).await;
-    let batch = run.worker().await.batch(Split::Val, 0, 3).await;
+    let run = Run::start("val", &good(2), &[Video(0), WebPage, Video(2), Beyond]).await;
+    let batch = run.worker().await.batch(Split::Val, 0, 4).await;
     assert_eq!((batch.positions.as_slice(), split(&batch).len()), (&[0, 2][..], 2));
-    assert_eq!((batch.replaced.len(), batch.replaced[0].by.as_str()), (1, ""));
-    assert_eq!(batch.replaced[0].key, "clip-001");
+    let left_out: Vec<(&str, &str)> = batch.replaced.iter().map(|r| (r.key.as_str(), r.by.as_str())).collect();
+    assert_eq!(left_out, [("clip-001", ""), ("clip-003", "")]);
+    assert!(batch.replaced[1].reason.starts_with("its bytes can't be read from shard.tar"), "{:?}", batch.replaced);
     run.leave().await;
 }
 
@@ -206,6 +207,20 @@ async fn leaving_answers_what_was_asked_and_says_goodbye() {
     drop(worker);
     let code = tokio::time::timeout(LONG, run.loader).await.expect("in time").expect("no panic").expect("no error");
     assert_eq!(code, Code::Done);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_comes_back_finds_the_same_loader() {
+    let mut run = Run::start("returns", &good(2), &good(1)).await;
+    let before = run.hello().await;
+    assert!(matches!(run.event().await, Event::DataSet(_)));
+    let mut worker = run.worker().await;
+    // The coordinator's end of the stream.
+    run.commands = tokio::sync::mpsc::channel(1).0;
+    assert_eq!(worker.batch(Split::Train, 0, 2).await.positions, [0, 1], "workers are served meanwhile");
+    assert_eq!(run.hello().await, before, "the same incarnation");
+    assert!(matches!(run.event().await, Event::DataSet(_)));
+    assert_eq!(run.leave().await, Code::Done);
 }
 
 #[tokio::test]

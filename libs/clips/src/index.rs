@@ -136,7 +136,7 @@ impl Index {
 
     /// The object's content.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).expect("strings and numbers always serialise")
+        serde_json::to_vec(self).expect("strings and numbers always serialise")
     }
 
     /// Identity of the clips and their order, hex.

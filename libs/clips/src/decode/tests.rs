@@ -59,6 +59,26 @@ fn many_codecs_and_containers_give_the_same_frames() {
 }
 
 #[test]
+fn frames_without_timestamps_are_counted() {
+    let file = greys(&["-c:v", "libx264", "-bf", "2", "-qp", "8"], "h264.avi");
+    let video = Video::open(file.clone()).expect("opens");
+    assert!(matches!(video.order, Order::Counted(36)), "{} frames", video.frame_count());
+    assert_eq!(decode(&file, &[0, 1, 9, 20, 35]), [0, 1, 9, 20, 35]);
+}
+
+#[test]
+fn a_frame_that_cannot_be_decoded_is_shown_as_the_one_before() {
+    let mut bytes = greys(&["-c:v", "mjpeg", "-q:v", "2", "-pix_fmt", "yuvj420p"], "a.mkv").to_vec();
+    let starts: Vec<usize> = (0..bytes.len() - 2).filter(|&i| bytes[i..i + 3] == [0xff, 0xd8, 0xff]).collect();
+    assert_eq!(starts.len(), 36, "one picture a frame");
+    bytes[starts[10]..starts[11] - 16].fill(0);
+    let file = Bytes::from(bytes);
+    assert_eq!(decode(&file, &[9, 10, 11]), [9, 9, 11]);
+    assert_eq!(decode(&file, &[10]), [9]);
+    assert_eq!(Video::open(file).expect("opens").survey().expect("decodes"), Survey { frames: 36, good: 35 });
+}
+
+#[test]
 fn variable_frame_rates_are_counted_by_frames_not_by_time() {
     let filter = "setpts='if(lt(N,10),N,10+(N-10)*7)/25/TB'";
     let file = greys(&["-vf", filter, "-vsync", "vfr", "-c:v", "libx264", "-qp", "8"], "vfr.mp4");
