@@ -1,4 +1,4 @@
-//! Compiles the fused sum of a dynamic layer's options (`bridge/mix.cc`) against libtorch's headers.
+//! Compiles the fused parts of a dynamic layer (`bridge/`) against libtorch's headers.
 
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ fn compile(libtorch: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .file("bridge/mix.cc")
+        .files(["bridge/mix.cc", "bridge/gate.cc"])
         .compile("vared_mix");
     println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");

@@ -52,7 +52,8 @@ fn measure(
     for (label, clips) in [("1 clip".to_owned(), &one), (format!("{batch} clips"), &many)] {
         let (base, ratio) =
             paired(rounds, || run(&plain, clips, &Policy::Full), || run(&dynamic, clips, &Policy::Full));
-        println!("  {label}: plain {:.2} ms, full {ratio:.2} x", base * 1e3);
+        let (_, gated) = paired(rounds, || run(&plain, clips, &Policy::Full), || run(&dynamic, clips, &Policy::Skip));
+        println!("  {label}: plain {:.2} ms, full {ratio:.2} x, gates with every option live {gated:.2} x", base * 1e3);
         for (j, i, what) in [(0, 1, "half channels"), (1, 0, "half frames"), (1, 1, "half both")] {
             let plan = dynamic.costs().uniform_plan(j, i);
             let share = dynamic.costs().plan_macs(&plan).1[0] / backbone;

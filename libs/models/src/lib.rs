@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! A new backbone is one file that implements [`network::Backbone`] and one arm of the `match` in `build`. Names of parameters are the published
-//! ones; what the method adds is named `vared.…`.
+//! A new backbone is one file that implements `Backbone` and one arm of the `match` in `build`. Names of parameters are
+//! the published ones; what the method adds is named `vared.…`.
 
 mod build;
 mod config;

@@ -12,12 +12,10 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
-#include <exception>
 #include <limits>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "call.h"
 #include "layer.h"
 
 namespace vared {
@@ -34,10 +32,6 @@ struct Call {
   int channel_options, time_options;
   std::vector<bool> channel_live, time_live;
 };
-
-void require(bool good, const char* what) {
-  if (!good) throw std::runtime_error(what);
-}
 
 int first(const std::vector<bool>& live) {
   int option = 0;
@@ -167,18 +161,6 @@ Call gather(const VaredMix& mix) {
   call.channel_live.assign(mix.channel_live, mix.channel_live + mix.channel_options);
   call.time_live.assign(mix.time_live, mix.time_live + mix.time_options);
   return call;
-}
-
-thread_local std::string last_error;
-
-template <typename F>
-at::Tensor* caught(F compute) {
-  try {
-    return new at::Tensor(compute());
-  } catch (const std::exception& error) {
-    last_error = error.what();
-    return nullptr;
-  }
 }
 
 }  // namespace

@@ -40,6 +40,17 @@ struct VaredNorm {
 // The same in inference, then the norm, then ReLU if asked. Null on error.
 at::Tensor* vared_mix_norm(const VaredMix* mix, const VaredNorm* norm);
 
+// A gate's parameters; `norm.relu` is not read.
+struct VaredGate {
+  at::Tensor* reduce;  // [hidden, c * t]
+  at::Tensor* choose;  // [options, hidden]
+  at::Tensor* beta;    // [options]
+  VaredNorm norm;
+};
+
+// Pre-activations [n, options] of features [n, c, t, h, w], in inference. Null on error.
+at::Tensor* vared_gate(at::Tensor* x, const VaredGate* gate);
+
 // Whether this thread records gradients.
 int vared_records_gradients();
 

@@ -1,14 +1,16 @@
-//! The weighted sum of a dynamic layer's options in one pass over memory, forward and backward: C++ in `bridge/mix.cc`.
+//! The weighted sum of a dynamic layer's options in one pass over memory, forward and backward, and the gate in one call at
+//! inference: C++ in `bridge/`.
 //!
-//! On the CPU in single precision; `mix.rs` computes the same by tensor operations everywhere else.
+//! On the CPU in single precision; `mix.rs` and `gate.rs` compute the same by tensor operations everywhere else.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Kind, Tensor};
 
 use super::mix::Mixer;
-use crate::LayerGates;
+use crate::batch_norm::Running;
 use crate::conv_unit::Finish;
+use crate::{BatchNorm, LayerGates};
 
 /// A tensor as libtorch's C++ sees it.
 type Raw = *mut c_void;
@@ -32,6 +34,7 @@ struct Call {
 unsafe extern "C" {
     fn vared_mix(call: *const Call) -> Raw;
     fn vared_mix_norm(call: *const Call, norm: *const Norm) -> Raw;
+    fn vared_gate(x: Raw, gate: *const GateCall) -> Raw;
     fn vared_records_gradients() -> c_int;
     fn vared_mix_error() -> *const c_char;
 }
@@ -45,6 +48,28 @@ struct Norm {
     variance: Raw,
     eps: f64,
     relu: c_int,
+}
+
+/// `VaredGate` of `bridge/mix.h`.
+#[repr(C)]
+struct GateCall {
+    reduce: Raw,
+    choose: Raw,
+    beta: Raw,
+    norm: Norm,
+}
+
+impl Norm {
+    fn new(running: &Running, relu: bool) -> Self {
+        Self {
+            weight: raw(running.weight),
+            bias: raw(running.bias),
+            mean: raw(running.mean),
+            variance: raw(running.variance),
+            eps: running.eps,
+            relu: c_int::from(relu),
+        }
+    }
 }
 
 /// The C++ side only reads through it.
@@ -84,19 +109,31 @@ pub(crate) fn mix_norm(
     (gates, frames): (&LayerGates, i64),
     finish: &Finish,
 ) -> Tensor {
-    let running = finish.norm.running();
-    let norm = Norm {
-        weight: raw(running.weight),
-        bias: raw(running.bias),
-        mean: raw(running.mean),
-        variance: raw(running.variance),
-        eps: running.eps,
-        relu: c_int::from(finish.relu),
-    };
+    let norm = Norm::new(&finish.norm.running(), finish.relu);
     call(mixer, computed_ncthw, (gates, frames), |call| {
         // SAFETY: every pointer in the call and in the norm lives until it returns.
         unsafe { vared_mix_norm(call, &norm) }
     })
+}
+
+/// Pre-activations `[n, o]` of a gate, for inference: no gradients.
+pub(crate) fn gate(x_ncthw: &Tensor, [reduce, choose, beta]: [&Tensor; 3], norm: &BatchNorm) -> Tensor {
+    let x = x_ncthw.contiguous();
+    let norm = Norm::new(&norm.running(), false);
+    let gate = GateCall { reduce: raw(reduce), choose: raw(choose), beta: raw(beta), norm };
+    // SAFETY: every pointer in the call lives until it returns.
+    owned(unsafe { vared_gate(raw(&x), &gate) }, "weighing a dynamic layer's options")
+}
+
+/// The tensor that a call gave.
+fn owned(result: Raw, doing: &str) -> Tensor {
+    if result.is_null() {
+        // SAFETY: the message belongs to this thread and stays until its next call.
+        let error = unsafe { CStr::from_ptr(vared_mix_error()) };
+        panic!("{doing}: {}", error.to_string_lossy());
+    }
+    // SAFETY: the call gave a new tensor that nobody else owns.
+    unsafe { Tensor::from_ptr(result.cast()) }
 }
 
 fn call(
@@ -123,13 +160,7 @@ fn call(
         channel_live: channel_live.as_ptr(),
         time_live: time_live.as_ptr(),
     });
-    if result.is_null() {
-        // SAFETY: the message belongs to this thread and stays until its next call.
-        let error = unsafe { CStr::from_ptr(vared_mix_error()) };
-        panic!("summing a dynamic layer's options: {}", error.to_string_lossy());
-    }
-    // SAFETY: the call gave a new tensor that nobody else owns.
-    unsafe { Tensor::from_ptr(result.cast()) }
+    owned(result, "summing a dynamic layer's options")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::fused;
 use crate::macs::FeatureShape;
 use crate::{BatchNorm, BatchNormConfig, Init, LayerGates, Role, Scope};
 
@@ -135,19 +136,29 @@ impl Gate {
     /// are averaged to that length.
     pub(crate) fn forward_t(&self, x_ncthw: &Tensor, train: bool) -> LayerGates {
         let (n, (time, channel)) = (x_ncthw.size()[0], self.counts);
-        let mut g_nct = mean_over_space(x_ncthw);
-        if g_nct.size()[2] != self.frames {
-            g_nct = g_nct.adaptive_avg_pool1d(self.frames);
-        }
-        let hidden = g_nct.flatten(1, 2).linear(&self.reduce, None::<&Tensor>);
-        let hidden = self.norm.forward_t(&hidden, train).tanh();
-        let pre_no = hidden.linear(&self.choose, Some(&self.beta));
+        let own_length = x_ncthw.size()[2] == self.frames;
+        let pre_no = if own_length && !train && fused::applies_in_inference(x_ncthw) {
+            fused::gate(x_ncthw, [&self.reduce, &self.choose, &self.beta], &self.norm)
+        } else {
+            self.pre_activations(x_ncthw, train)
+        };
         let (v_no, dead_axes) = weigh(&pre_no, &[outputs(time), outputs(channel)]);
         let axis = |at: i64, options: usize| match outputs(options) {
             0 => Tensor::ones([n, 1], (x_ncthw.kind(), x_ncthw.device())),
             count => v_no.narrow(1, at, count),
         };
         LayerGates { v_time_no: axis(0, time), v_channel_no: axis(outputs(time), channel), dead_axes }
+    }
+
+    /// `[n, o]`, by separate tensor operations.
+    fn pre_activations(&self, x_ncthw: &Tensor, train: bool) -> Tensor {
+        let mut g_nct = mean_over_space(x_ncthw);
+        if g_nct.size()[2] != self.frames {
+            g_nct = g_nct.adaptive_avg_pool1d(self.frames);
+        }
+        let hidden = g_nct.flatten(1, 2).linear(&self.reduce, None::<&Tensor>);
+        let hidden = self.norm.forward_t(&hidden, train).tanh();
+        hidden.linear(&self.choose, Some(&self.beta))
     }
 }
 
@@ -218,6 +229,23 @@ mod tests {
             }
         }
         assert_eq!(gates.dead_axes, 0);
+    }
+
+    #[test]
+    fn a_gate_in_one_call_is_the_gate_by_separate_operations() {
+        let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
+        let config = GateConfig { hidden: 37, output_std: 1.0, ..GateConfig::default() };
+        let gate = config.init(&builder.root(), INPUT, &Options::new(Axes::Both, 3, INPUT));
+        let params = builder.finish();
+        let x = clips(4).to_kind(Kind::Float);
+        let _ = gate.forward_t(&x, true);
+        params.apply_norm_statistics(&params.norm_statistics(), 0.5);
+        tch::no_grad(|| {
+            let plain = gate.pre_activations(&x, false);
+            let fused = fused::gate(&x, [&gate.reduce, &gate.choose, &gate.beta], &gate.norm);
+            assert!(plain.std(true).double_value(&[]) > 0.1, "the clips do not differ");
+            assert!(fused.allclose(&plain, 1e-5, 1e-5, false), "{fused} against {plain}");
+        });
     }
 
     #[test]

@@ -30,9 +30,8 @@ impl LayerGates {
     /// Weight 1 on the full option of both axes for `n` clips.
     pub(crate) fn full(n: i64, (time, channel): (usize, usize), like: &Tensor) -> Self {
         let first = |options: usize| {
-            let weights = Tensor::zeros([n, options as i64], (like.kind(), like.device()));
-            let _ = weights.narrow(1, 0, 1).fill_(1.0);
-            weights
+            let row: Vec<f32> = (0..options).map(|option| if option == 0 { 1.0 } else { 0.0 }).collect();
+            Tensor::from_slice(&row).to_kind(like.kind()).to_device(like.device()).expand([n, options as i64], false)
         };
         Self { v_time_no: first(time), v_channel_no: first(channel), dead_axes: 0 }
     }
