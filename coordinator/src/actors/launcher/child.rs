@@ -20,6 +20,11 @@ use super::LauncherArgs;
 /// How much of a log's end is searched for the line that says why.
 const TAIL_BYTES: u64 = 16 << 10;
 
+/// glibc gives a tensor's memory back to the kernel after each use, and takes it again, page by page: 8 to 12 % of a
+/// worker's CPU time. Not so with these.
+const KEEP_MEMORY: [(&str, &str); 2] =
+    [("MALLOC_MMAP_THRESHOLD_", "1073741824"), ("MALLOC_TRIM_THRESHOLD_", "4294967296")];
+
 /// A running process.
 pub(super) struct Child {
     process: tokio::process::Child,
@@ -38,6 +43,9 @@ pub(super) fn start(args: &LauncherArgs, seat: &MemberName, log: &Path) -> io::R
     };
     let mut command = Command::new(program);
     command.args([verb, "--coordinator", &args.url, "--name", seat.as_str()]);
+    if verb == "run" {
+        command.envs(KEEP_MEMORY);
+    }
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
     // A group of its own: Ctrl-C in the terminal is for the coordinator, which then drains its workers.
     command.process_group(0);
