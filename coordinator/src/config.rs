@@ -99,11 +99,17 @@ impl Config {
         }
     }
 
-    /// The recipe to compare with the one that an existing run was created with.
-    pub fn recipe_for(&self, stored: &str) -> Result<Recipe, ConfigError> {
-        match &self.asked {
-            Some(asked) => Ok(asked.recipe.clone()),
-            None => parse(&format!("the recipe of run `{}`", self.run), stored, &self.assignments),
+    /// The recipe to compare with the one that an existing run was created with. While nothing of it is trained, an
+    /// embedded recipe stands for itself: a field that was set wrongly at the first try is forgotten.
+    pub fn recipe_for(&self, stored: &str, is_trained: bool) -> Result<Recipe, ConfigError> {
+        if let Some(asked) = &self.asked {
+            return Ok(asked.recipe.clone());
+        }
+        let what = format!("the recipe of run `{}`", self.run);
+        let own = parse(&what, stored, &[])?;
+        match recipes::text(own.name().as_str()) {
+            Ok(text) if !is_trained => parse(own.name().as_str(), &text, &self.assignments),
+            _ => parse(&what, stored, &self.assignments),
         }
     }
 

@@ -46,7 +46,7 @@ pub async fn prepare(config: &Config) -> anyhow::Result<Found> {
     let (journal, entries) = Journal::<Entry>::open(place, config.run.clone()).await?;
     let ledger = Ledger::replay(&entries).with_context(|| format!("can't go on with the run `{}`", config.run))?;
     let recipe = match ledger.recipe() {
-        Some((text, _)) => same_recipe(config, text)?,
+        Some((text, _)) => agreed_recipe(config, &ledger, text)?,
         None => config.new_recipe().code(Code::Misconfigured)?,
     };
     let mut prepared = Prepared { store, journal, ledger, recipe };
@@ -67,31 +67,29 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     }
 }
 
-/// The recipe of an existing run; refuses another one, field by field.
-fn same_recipe(config: &Config, stored: &str) -> anyhow::Result<Recipe> {
-    let asked = config.recipe_for(stored).code(Code::Misconfigured)?;
+/// The recipe of an existing run. Another one is refused, field by field, unless nothing has been trained yet: then the
+/// run starts over with it.
+fn agreed_recipe(config: &Config, ledger: &Ledger, stored: &str) -> anyhow::Result<Recipe> {
+    let asked = config.recipe_for(stored, ledger.last_commit().is_some()).code(Code::Misconfigured)?;
     let changes = changes(stored, asked.text()).context("the recipe in the run record can't be read")?;
-    if !changes.is_empty() {
-        let changes = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if changes.is_empty() {
+        // Formatting may have changed with the program; the text that was digested is the stored one.
+        return Recipe::parse(stored, &[]).context("the recipe in the run record can't be read");
+    }
+    let changes = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if ledger.last_commit().is_some() {
         return Err(ConfigError::OtherRecipe { run: config.run.clone(), changes }).code(Code::Misconfigured);
     }
-    // Formatting may have changed with the program; the text that was digested is the stored one.
-    Recipe::parse(stored, &[]).context("the recipe in the run record can't be read")
+    eprintln!("the run `{}` has no checkpoint yet: it starts over with a changed recipe ({changes})", config.run);
+    Ok(asked)
 }
 
 impl Prepared {
-    /// Creates the run if it is new, and fences whoever had it.
+    /// Creates the run if it is new or starts over, and fences whoever had it.
     async fn take_over(&mut self, config: &Config) -> anyhow::Result<()> {
-        if self.ledger.recipe().is_none() {
-            self.record(
-                config,
-                Entry::Created {
-                    run: config.run.clone(),
-                    recipe: self.recipe.text().to_owned(),
-                    recipe_digest: self.recipe.digest().to_owned(),
-                },
-            )
-            .await?;
+        if self.ledger.recipe().map(|(text, _)| text) != Some(self.recipe.text()) {
+            let (recipe, recipe_digest) = (self.recipe.text().to_owned(), self.recipe.digest().to_owned());
+            self.record(config, Entry::Created { run: config.run.clone(), recipe, recipe_digest }).await?;
         }
         self.record(config, Entry::Opened { coordinator: uuid::Uuid::new_v4().to_string() }).await
     }

@@ -153,26 +153,31 @@ async fn a_bad_hello_is_refused() {
 }
 
 #[tokio::test]
-async fn another_recipe_is_refused_field_by_field() {
-    let stage = Stage::open("memory://recipe", &["--recipe", "demo"]).await;
-    // Somebody is welcomed, so the run exists.
+async fn another_recipe_is_refused_field_by_field_once_there_is_a_checkpoint() {
+    let stage = Stage::open("memory://recipe", &["--recipe", "demo", "--set", "run.seed=3"]).await;
+    // Somebody is welcomed, so the run exists; without a checkpoint it may start over with another recipe.
     let _zero = stage.worker("worker-0").await;
-    let again =
-        Stage::open("memory://recipe", &["--recipe", "demo", "--set", "run.seed=2", "--set", "optim.momentum=0.5"])
-            .await;
-    let (code, line) = again.end().await;
+    // The embedded recipe stands for itself again.
+    let stage = Stage::open("memory://recipe", &[]).await;
+    let (_loader, mut zero) = (stage.loader().await, stage.worker("worker-0").await);
+    let generation = zero.generation().await.number;
+    zero.store(generation, 1).await;
+    assert_eq!(zero.committed().await, 1);
+
+    let other = ["--recipe", "demo", "--set", "run.seed=2", "--set", "optim.momentum=0.5"];
+    let (code, line) = Stage::open("memory://recipe", &other).await.end().await;
     assert_eq!(
         (code, line.as_str()),
         (
             Code::Misconfigured,
-            "the run `play` was created with another recipe (optim.momentum: 0.9 → 0.5; run.seed: 1 → 2); start it with \
-         that recipe, or give this one another name with --run"
+            "the run `play` was created with another recipe (optim.momentum: 0.9 → 0.5; run.seed: 1 → 2); start it \
+             with that recipe, or give this one another name with --run"
         )
     );
     // Without a recipe on the command line the run's own is taken.
     let own = Stage::open("memory://recipe", &[]).await;
     let mut worker = Player::try_join(&own.url, hello(Kind::Worker, "worker-0")).await.expect("taken in");
-    assert!(worker.welcome().await.recipe.contains("name = \"demo\""));
+    assert!(worker.welcome().await.recipe.contains("seed = 1"));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What is to be done about it.
 
+mod show;
+
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use crate::{

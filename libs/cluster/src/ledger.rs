@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
-    /// The run exists. The first entry, and only the first.
+    /// The run exists, with this recipe. The first entry; as long as there is no checkpoint it may come again, and
+    /// then the run starts over with another recipe.
     Created {
         /// The run.
         run: RunName,
@@ -81,19 +82,26 @@ impl Ledger {
 
     /// Applies one entry; refuses what would break an invariant of the run.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), LedgerError> {
-        if self.recipe.is_none() != matches!(entry, Entry::Created { .. }) {
-            return Err(LedgerError("`created` must be the first entry, and come once".to_owned()));
+        if self.recipe.is_none() && !matches!(entry, Entry::Created { .. }) {
+            return Err(LedgerError("`created` must be the first entry".to_owned()));
         }
         match entry {
-            Entry::Created { recipe, recipe_digest, .. } => {
-                self.recipe = Some((recipe.clone(), recipe_digest.clone()));
-            }
+            Entry::Created { recipe, recipe_digest, .. } => self.create(recipe, recipe_digest)?,
             Entry::Opened { .. } => {}
             Entry::Planned { data_set, total_steps } => self.plan_once(data_set, *total_steps)?,
             Entry::Generation { number, .. } => self.raise_generation(*number)?,
             Entry::Committed(commit) => self.add_commit(commit)?,
             Entry::Finished { step } => self.finished = Some(*step),
         }
+        Ok(())
+    }
+
+    fn create(&mut self, recipe: &str, digest: &str) -> Result<(), LedgerError> {
+        if !self.commits.is_empty() {
+            return Err(LedgerError("a second `created` after a commit".to_owned()));
+        }
+        self.recipe = Some((recipe.to_owned(), digest.to_owned()));
+        self.plan = None;
         Ok(())
     }
 
@@ -215,9 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_created_first_and_once() {
+    fn a_run_is_created_first() {
         assert!(refusal(&[generation(1)]).contains("`created` must be the first"));
-        assert!(refusal(&[created(), created()]).contains("`created` must be the first"));
+    }
+
+    #[test]
+    fn a_run_can_start_over_with_another_recipe_until_it_has_a_checkpoint() {
+        let data_set = DataSet { train_clips: 1, val_clips: 1, digest: "x".to_owned(), classes: Vec::new() };
+        let planned = Entry::Planned { data_set, total_steps: 3 };
+        let ledger = Ledger::replay(&[created(), planned, generation(1), created()]).expect("consistent");
+        // Its generations go on: a worker of the first recipe must never be taken for one of the second.
+        assert_eq!((ledger.total_steps(), ledger.generation()), (None, GenerationNumber(1)));
+        assert!(refusal(&[created(), committed(50), created()]).contains("a second `created` after a commit"));
     }
 
     #[test]

@@ -9,13 +9,10 @@ pub mod ids;
 pub mod lanes;
 pub mod ledger;
 pub mod limits;
-mod permutation;
-pub mod phase;
 pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod seed;
-mod show;
 
-pub use permutation::Permutation;
+pub use plan::permutation::Permutation;

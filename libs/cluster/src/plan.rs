@@ -4,11 +4,14 @@
 //! of them. Position `p` lies in epoch `p / n`; each epoch is a permutation of the `n` clips, so batches straddle the
 //! epochs and each clip comes exactly once in each: there is no tail to drop or to repeat. Resuming needs one number.
 
+pub(crate) mod permutation;
+
 use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::{permutation::Permutation, seed::derive};
+use crate::seed::derive;
+use permutation::Permutation;
 
 /// Largest train set: with it and [`MAX_EPOCHS`] no position overflows.
 pub const MAX_CLIPS: u64 = 1 << 40;

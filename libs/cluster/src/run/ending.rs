@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::Run;
+use super::{Phase, Run};
 use crate::{
     command::{Command, Notice, Order},
     ids::Member,
-    phase::Phase,
 };
 
 impl Run {

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Present, Run};
+use super::{Phase, Present, Run};
 use crate::{
     command::{Assembly, Command, Notice, Order, Seat},
     event::Role,
     ids::{GenerationNumber, Member},
     lanes,
     ledger::Entry,
-    phase::Phase,
     report::DataSet,
 };
 

@@ -10,6 +10,7 @@
 
 mod ending;
 mod gathering;
+mod phase;
 mod stepping;
 mod trouble;
 
@@ -24,12 +25,13 @@ use crate::{
     ids::{GenerationNumber, Member, MemberName},
     ledger::{Entry, Ledger},
     limits::Limits,
-    phase::Phase,
     recipe::Recipe,
     report::DataSet,
 };
 
 use trouble::Incident;
+
+pub use phase::Phase;
 
 /// What the operator decided about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::Run;
+use super::{Phase, Run};
 use crate::{
     command::{Command, Notice, Order},
     event::Stored,
     ids::{GenerationNumber, Member},
     ledger::Entry,
-    phase::Phase,
     report::{Commit, StepReport},
 };
 

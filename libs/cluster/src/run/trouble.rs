@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Present, Run};
+use super::{Phase, Present, Run};
 use crate::{
     command::{Command, Notice, Order},
     event::{ChildEnd, Exit, Fault, Loss},
     ids::{GenerationNumber, Member, MemberName},
-    phase::Phase,
 };
 
 /// How much a report says about a failure's cause; the first of the heaviest wins.
