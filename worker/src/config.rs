@@ -121,6 +121,10 @@ impl TryFrom<EvalArgs> for EvalConfig {
 
     fn try_from(args: EvalArgs) -> Result<Self, ConfigError> {
         let run_name = |flag: &'static str, text: &str| text.parse().map_err(|error| ConfigError::other(flag, error));
+        if let Some(url) = &args.loader {
+            let checked = proto::connect::endpoint(url, limits::DEFAULT_PATIENCE);
+            checked.map_err(|error| ConfigError::other("--loader", error))?;
+        }
         if args.clips == Some(0) {
             return Err(ConfigError::field("--clips", 0, "1 or more"));
         }

@@ -99,7 +99,18 @@ impl<C: Compute> Life<C> {
         let reader = Reader::open(self.briefing.place(), self.briefing.run.clone()).await.map_err(data_fault)?;
         let loaded = reader.at_prefix(prefix).await.map_err(data_fault)?;
         tracing::info!("starts from the checkpoint of step {}", loaded.commit.step);
+        self.report_damage(&loaded);
         Ok(Some(loaded))
+    }
+
+    /// A checkpoint that was passed over is news for whoever watches the run, not for this worker's log alone.
+    fn report_damage(&self, loaded: &Loaded) {
+        for damage in loaded.passed_over.iter().filter(|_| self.is_first()) {
+            let message =
+                format!("a checkpoint is damaged: {damage}; starting from that of step {}", loaded.commit.step);
+            let (generation, fault) = (self.order.seat.generation, wire::Fault::Checkpoint.into());
+            self.report(Event::Failed(wire::Failed { generation, fault, message }));
+        }
     }
 
     async fn step(&self) -> Result<Stepped, WorkerError> {

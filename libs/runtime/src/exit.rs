@@ -98,7 +98,11 @@ pub fn report(result: anyhow::Result<Code>) -> ExitCode {
 /// named in one line.
 pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
     A::try_parse().map_err(|error| {
-        if error.use_stderr() {
+        if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            // Nothing was typed: the page is the answer.
+            let _ = error.print();
+            Code::Misconfigured.into()
+        } else if error.use_stderr() {
             eprintln!("{}", clap_line(&error.to_string()));
             Code::Misconfigured.into()
         } else {

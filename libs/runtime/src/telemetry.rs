@@ -23,7 +23,8 @@ pub fn init(process: &str) {
 }
 
 fn filter_from(text: &str) -> EnvFilter {
-    let quiet = "h2=warn,hyper=warn,tower=warn,reqwest=warn,rustls=warn";
+    // ractor's spans would put an actor's number before every line.
+    let quiet = "h2=warn,hyper=warn,tower=warn,reqwest=warn,rustls=warn,ractor=warn";
     let wanted = if text.is_empty() { "info" } else { text };
     EnvFilter::builder().parse_lossy(format!("{quiet},{wanted}"))
 }

@@ -4,14 +4,18 @@
 
 mod clips;
 mod controls;
+mod own_loader;
 mod summary;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use checkpoint::{Loaded, Place, Reader, layout};
 use cluster::ids::RunName;
+use cluster::limits::{DEFAULT_PATIENCE, Limits};
 use cluster::report::DataSet;
+use proto::coordinator::Welcome;
 use proto::loader::Open;
 use runtime::OwnedThread;
 use runtime::exit::{Code, WithCode};
@@ -23,8 +27,9 @@ use crate::config::{EvalConfig, Which};
 use crate::device;
 use crate::device::measure::{Look, Subject};
 use crate::itinerary::Split;
-use clips::{ClipReader, OwnLoader, singles, spread};
+use clips::{ClipReader, singles, spread};
 use controls::{Habits, affordable, cycle};
+use own_loader::OwnLoader;
 use summary::{Control, Controls, Figures, Summary, shares, top1};
 
 /// Clips inferred before the clock counts.
@@ -96,6 +101,20 @@ impl Trained {
         tracing::info!("\"{run}\": the checkpoint of step {}, verified", loaded.commit.step);
         Ok(Self { recipe: recipe.to_owned(), recipe_digest: digest.to_owned(), data_set, loaded })
     }
+
+    /// What a loader must know of the run.
+    fn welcome(&self, run: &RunName, store: &Store) -> Welcome {
+        let limits = Limits::from_patience(DEFAULT_PATIENCE).expect("the default is within its bounds");
+        let millis = |limit: Duration| limit.as_millis() as u64;
+        Welcome {
+            run: run.to_string(),
+            recipe: self.recipe.clone(),
+            recipe_digest: self.recipe_digest.clone(),
+            store: store.url.clone(),
+            patience_ms: millis(limits.patience),
+            beat_ms: millis(limits.beat),
+        }
+    }
 }
 
 async fn bench(
@@ -121,7 +140,10 @@ async fn measure(
     trained: &Trained,
     thread: Arc<OwnedThread<Bench>>,
 ) -> anyhow::Result<Summary> {
-    let own = if config.loader.is_none() { Some(OwnLoader::start().await?) } else { None };
+    let own = match &config.loader {
+        None => Some(OwnLoader::start(trained.welcome(&config.run, store)).await?),
+        Some(_) => None,
+    };
     let url = config.loader.as_deref().or(own.as_ref().map(|own| own.address.as_str())).unwrap_or_default();
     let open = Open {
         run: config.run.to_string(),
@@ -232,7 +254,8 @@ impl Bench {
             count += 1;
         }
         let own = looks.iter().map(|look| look.gmacs_all_in).sum::<f64>() / looks.len() as f64;
-        let priced = habits.candidates().into_iter().map(|gates| {
+        let filled = habits.filled(own * SLACK, |gates| self.dynamic.forced_gmacs(gates));
+        let priced = habits.candidates().into_iter().chain(filled).map(|gates| {
             let cost = self.dynamic.forced_gmacs(&gates);
             (gates, cost)
         });
@@ -243,9 +266,9 @@ impl Bench {
         });
         let best = results.max_by(|a, b| top1(a).total_cmp(&top1(b))).unwrap_or_default();
         let note = format!(
-            "options live where they are live in a share ≥ q of {count} training clips, at their mean weight; q swept, the \
-             best held-out top-1 of the {} most expensive candidates whose all-in cost is at most {SLACK} × the dynamic \
-             average",
+            "options live where they are live in a share ≥ q of {count} training clips, at their mean weight: q swept, and \
+             the budget filled from the most frequently live option on; the best held-out top-1 of the {} most expensive \
+             candidates whose all-in cost is at most {SLACK} × the dynamic average",
             tried.len()
         );
         Control::of(&best, looks, note)

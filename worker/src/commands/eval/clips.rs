@@ -1,8 +1,6 @@
-//! Clips for an evaluation: from a running loader, or from one that is started for it.
+//! Clips for an evaluation, from a loader.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -10,8 +8,6 @@ use proto::connect;
 use proto::loader::batches_request::Request;
 use proto::loader::{self as wire, BatchesRequest};
 use proto::status::Refusal;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -24,56 +20,10 @@ use crate::itinerary::{Ask, Split};
 const AHEAD: usize = 8;
 /// Clips a batch where nothing is timed.
 const CHUNK: u32 = 16;
-/// How long a loader may take to start, to open the data, and for one batch.
+/// How long a loader may take to open the data, and for one batch.
 const LIMIT: Duration = Duration::from_secs(60);
 /// All clips are held in memory; more than this asks for `--clips`.
 const MOST_BYTES: usize = 4 << 30;
-
-/// A loader of our own, and what keeps it alive.
-pub struct OwnLoader {
-    /// Where it serves.
-    pub address: String,
-    /// Killed when this is dropped.
-    _process: Child,
-}
-
-impl OwnLoader {
-    /// Starts the `dataloader` beside this executable and reads its address.
-    pub async fn start() -> anyhow::Result<Self> {
-        let program = sibling("dataloader")?;
-        let shown = program.display().to_string();
-        let mut process = Command::new(&program)
-            .args(["serve", "--standalone", "--listen", "127.0.0.1:0"])
-            // It serves until its input is closed, so it can't outlive this process.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| {
-                format!("can't start the loader {shown}: build it, or name a running one with --loader")
-            })?;
-        let output = process.stdout.take().context("the loader has no output")?;
-        let mut lines = BufReader::new(output).lines();
-        let line = tokio::time::timeout(LIMIT, lines.next_line()).await;
-        let line = line.map_err(|_| anyhow!("the loader {shown} said no address within {LIMIT:?}"))?;
-        match line.context("can't read the loader's address")? {
-            Some(address) => Ok(Self { address: address.trim().to_owned(), _process: process }),
-            None => bail!("the loader {shown} ended before it said its address; its own words are above"),
-        }
-    }
-}
-
-fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("can't find this executable's folder")?;
-    let found = own.with_file_name(name);
-    if !found.is_file() {
-        bail!(
-            "no {name} beside {}: build it with `cargo build -p {name}`, or name a running loader with --loader",
-            own.display()
-        );
-    }
-    Ok(found)
-}
 
 /// A stream of clips from one loader.
 pub struct ClipReader {

@@ -68,19 +68,66 @@ impl Habits {
         candidates
     }
 
+    /// The policies that fill a budget: options are opened from the most frequently live one on, and an option that
+    /// would cost too much stays closed while later ones are still tried. Once for each kind of weight.
+    pub fn filled(&self, budget: f64, cost: impl Fn(&Gates) -> f64) -> Vec<Gates> {
+        let mut order: Vec<Place> = self.places();
+        order.sort_by_key(|place| std::cmp::Reverse(self.habit(*place).live));
+        let fill = |over_all: bool| {
+            let mut gates = self.fixed(u32::MAX, over_all);
+            for place in order.iter().filter(|place| self.habit(**place).live > 0) {
+                let weight = self.weight(self.habit(*place), over_all);
+                let before = std::mem::replace(slot(&mut gates, *place), weight);
+                if cost(&gates) > budget {
+                    *slot(&mut gates, *place) = before;
+                }
+            }
+            gates
+        };
+        [false, true].map(fill).to_vec()
+    }
+
     fn fixed(&self, least: u32, over_all: bool) -> Gates {
         let axis = |habits: &Vec<Habit>| {
             // An axis is never dead: its most frequent option stays.
             let most = habits.iter().map(|habit| habit.live).max().unwrap_or_default();
             let weigh = |habit: &Habit| {
                 let is_live = habit.live > 0 && (habit.live >= least || habit.live == most);
-                let clips = if over_all { self.clips } else { habit.live };
-                if is_live { habit.sum / clips as f32 } else { 0.0 }
+                if is_live { self.weight(habit, over_all) } else { 0.0 }
             };
             habits.iter().map(weigh).collect()
         };
         self.layers.iter().map(|[time, channel]| GateRow { time: axis(time), channel: axis(channel) }).collect()
     }
+
+    fn weight(&self, habit: &Habit, over_all: bool) -> f32 {
+        habit.sum / if over_all { self.clips } else { habit.live } as f32
+    }
+
+    fn places(&self) -> Vec<Place> {
+        let layers = self.layers.iter().enumerate();
+        let axes =
+            layers.flat_map(|(layer, axes)| axes.iter().enumerate().map(move |(axis, h)| (layer, axis, h.len())));
+        axes.flat_map(|(layer, axis, options)| (0..options).map(move |option| Place { layer, axis, option })).collect()
+    }
+
+    fn habit(&self, place: Place) -> &Habit {
+        &self.layers[place.layer][place.axis][place.option]
+    }
+}
+
+/// One option of one axis (0: frames, 1: channels) of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    layer: usize,
+    axis: usize,
+    option: usize,
+}
+
+fn slot(gates: &mut Gates, place: Place) -> &mut f32 {
+    let row = &mut gates[place.layer];
+    let weights = if place.axis == 0 { &mut row.time } else { &mut row.channel };
+    &mut weights[place.option]
 }
 
 /// The most expensive affordable candidates, at most `most` of them; the cheapest one if none is affordable.
@@ -144,6 +191,26 @@ mod tests {
         assert_eq!(all[0][0].time, [0.8, 0.5]);
         assert_eq!(all[1][0].time, [0.2, 0.5]);
         assert!((all[0][0].channel[1] - 0.3).abs() < 1e-6 && (all[1][0].channel[1] - 0.15).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_budget_is_filled_with_the_most_frequent_options_that_fit() {
+        // Full frames cost 4, full channels 2, half options 1 each.
+        let cost = |gates: &Gates| {
+            let of = |weights: &[f32], costs: [f64; 2]| {
+                weights.iter().zip(costs).filter(|(weight, _)| **weight > 0.0).map(|(_, cost)| cost).sum::<f64>()
+            };
+            of(&gates[0].time, [4.0, 1.0]) + of(&gates[0].channel, [2.0, 1.0])
+        };
+        let live = |budget: f64| {
+            let gates = &habits().filled(budget, cost)[0][0];
+            [gates.time[0], gates.time[1], gates.channel[0], gates.channel[1]].map(|weight| weight > 0.0)
+        };
+        // The most frequent option of each axis is always there.
+        assert_eq!(live(3.0), [false, true, true, false]);
+        assert_eq!(live(4.0), [false, true, true, true]);
+        assert_eq!(live(7.5), [false, true, true, true]);
+        assert_eq!(live(8.0), [true, true, true, true]);
     }
 
     #[test]
