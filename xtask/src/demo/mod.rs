@@ -4,7 +4,7 @@
 mod footage;
 mod summary;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,6 +36,9 @@ pub struct DemoArgs {
     /// Do not check and fetch libtorch and FFmpeg first
     #[arg(long)]
     skip_setup: bool,
+    /// Compare the runs that are there, as far as they were trained
+    #[arg(long, conflicts_with = "fresh")]
+    skip_training: bool,
     /// Forget the demo's earlier runs and train again; the clips are kept
     #[arg(long)]
     fresh: bool,
@@ -63,8 +66,10 @@ impl Demo<'_> {
         if self.args.fresh {
             self.forget_runs()?;
         }
-        self.phase("training, backbone", |demo| demo.train(BASELINE, &BACKBONE_ONLY))?;
-        self.phase("training, dynamic", |demo| demo.train(DYNAMIC, &[]))?;
+        if !self.args.skip_training {
+            self.phase("training, backbone", |demo| demo.train(BASELINE, &BACKBONE_ONLY))?;
+            self.phase("training, dynamic", |demo| demo.train(DYNAMIC, &[]))?;
+        }
         self.phase("evaluation", Self::evaluate)?;
         let path = self.summary_path();
         let summary = Summary::read(&path)?;
@@ -76,7 +81,7 @@ impl Demo<'_> {
     fn phase(&mut self, name: &'static str, work: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         eprintln!("\n── {name}");
         let start = Instant::now();
-        work(self).with_context(|| format!("the demo stopped at `{name}`; the same command goes on from there"))?;
+        work(self).with_context(|| format!("the demo stopped at `{name}`"))?;
         self.phases.push((name, start.elapsed()));
         eprintln!("── {name}: {}", process::spell(start.elapsed()));
         Ok(())
@@ -110,7 +115,8 @@ impl Demo<'_> {
     fn train(&self, run: &str, more: &[&str]) -> Result<()> {
         let mut train = self.service("coordinator");
         train.args(["--workers", &self.args.workers.to_string(), "--recipe", "demo", "--run", run]).args(more);
-        show_and_run(&mut train, &format!("training the run `{run}`"))
+        let again = "the same command goes on from the last checkpoint, with --fresh it trains from the start";
+        show_and_run(&mut train, &format!("training the run `{run}`")).context(again)
     }
 
     fn evaluate(&self) -> Result<()> {
@@ -119,6 +125,9 @@ impl Demo<'_> {
         let mut evaluate = self.service("worker");
         evaluate.args(["eval", "--store", ".vared", "--run", DYNAMIC, "--baseline", BASELINE]);
         evaluate.args(["--json", "target/demo/summary.json"]);
+        // It prints a table of its own, with more in it than the comparison at the end: kept, not shown twice.
+        let report = path.with_file_name("evaluation.txt");
+        evaluate.stdout(File::create(&report).with_context(|| format!("creating {}", report.display()))?);
         show_and_run(&mut evaluate, "evaluating both runs")
     }
 
@@ -149,7 +158,8 @@ impl Demo<'_> {
             self.phases.iter().map(|(name, time)| format!("{name} {}", process::spell(*time))).collect();
         println!("{} in all: {}\n", process::spell(total), phases.join(", "));
         println!("where to look next:");
-        println!("  {}  the table as JSON", relative(summary, self.workspace.root()));
+        let summary = relative(summary, self.workspace.root());
+        println!("  {summary}  the table as JSON; evaluation.txt beside it: class by class, clips won and lost");
         println!(
             "  .vared/runs/{DYNAMIC}/  the run: journal and checkpoints; .vared/logs/{DYNAMIC}/ what each process said"
         );
@@ -205,7 +215,7 @@ mod tests {
     fn the_demo_is_four_commands_that_can_be_repeated_by_hand() {
         let root = checkout("commands");
         let workspace = Workspace::at(root.clone());
-        let args = DemoArgs { workers: 3, skip_footage: true, skip_setup: true, fresh: false };
+        let args = DemoArgs { workers: 3, skip_footage: true, skip_setup: true, skip_training: false, fresh: false };
         let demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
         demo.make_clips().expect("the service succeeds");
         demo.train(BASELINE, &BACKBONE_ONLY).expect("the service succeeds");
@@ -229,7 +239,7 @@ worker eval --store .vared --run demo --baseline demo-backbone --json target/dem
             fs::write(file, "").expect("a file can be written");
         }
         let workspace = Workspace::at(root.clone());
-        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, fresh: true };
+        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, skip_training: false, fresh: true };
         let demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
         demo.make_clips().expect("there is nothing to do");
         demo.forget_runs().expect("they can be removed");
@@ -244,11 +254,11 @@ worker eval --store .vared --run demo --baseline demo-backbone --json target/dem
         let root = checkout("fails");
         fs::write(root.join("target/debug/coordinator"), "#!/bin/sh\nexit 78\n").expect("a file can be written");
         let workspace = Workspace::at(root.clone());
-        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, fresh: false };
+        let args = DemoArgs { workers: 2, skip_footage: true, skip_setup: true, skip_training: false, fresh: false };
         let mut demo = Demo { workspace: &workspace, args: &args, phases: Vec::new() };
         let error = demo.phase("training", |demo| demo.train(DYNAMIC, &[])).expect_err("it exits with 78");
         let said = format!("{error:#}");
-        assert!(said.starts_with("the demo stopped at `training`; the same command goes on from there: "), "{said}");
+        assert!(said.starts_with("the demo stopped at `training`: the same command goes on"), "{said}");
         assert!(said.contains("(exit status: 78)") && said.ends_with("--recipe demo --run demo"), "{said}");
         remove(&root).expect("it was made above");
     }
