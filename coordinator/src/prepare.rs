@@ -1,5 +1,7 @@
 //! Everything between the command line and the first actor: store, run record, recipe, demo data.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use checkpoint::{Journal, Place};
 use cluster::{
@@ -42,7 +44,7 @@ pub enum Found {
 /// Opens store and run record, checks the recipe against them, and takes the run over.
 pub async fn prepare(config: &Config) -> anyhow::Result<Found> {
     let store = open_store(&config.store).await?;
-    let place = Place::new(store.store.clone(), store.root.clone());
+    let place = Place::new(Arc::clone(&store.store), store.root.clone());
     let (journal, entries) = Journal::<Entry>::open(place, config.run.clone()).await?;
     let ledger = Ledger::replay(&entries).with_context(|| format!("can't go on with the run `{}`", config.run))?;
     let recipe = match ledger.recipe() {

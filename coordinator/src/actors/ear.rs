@@ -6,14 +6,14 @@ use tokio::sync::mpsc;
 use super::run::RunMsg;
 
 /// What was heard.
-pub type Heard = mpsc::UnboundedReceiver<RunMsg>;
+pub type Heard = mpsc::Receiver<RunMsg>;
 
 /// The actor.
 struct Ear;
 
 impl Actor for Ear {
     type Msg = RunMsg;
-    type State = mpsc::UnboundedSender<RunMsg>;
+    type State = mpsc::Sender<RunMsg>;
     type Arguments = Self::State;
 
     async fn pre_start(&self, _: ActorRef<RunMsg>, heard: Self::State) -> Result<Self::State, ActorProcessingErr> {
@@ -27,14 +27,14 @@ impl Actor for Ear {
         heard: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         // A test that has what it wants hangs up.
-        let _ = heard.send(message);
+        let _ = heard.send(message).await;
         Ok(())
     }
 }
 
 /// An ear and what it hears.
-pub async fn listen() -> (ActorRef<RunMsg>, Heard) {
-    let (tell, heard) = mpsc::unbounded_channel();
+pub(super) async fn listen() -> (ActorRef<RunMsg>, Heard) {
+    let (tell, heard) = mpsc::channel(64);
     let (ear, _) = Actor::spawn(None, Ear, tell).await.expect("starts");
     (ear, heard)
 }
