@@ -97,7 +97,7 @@ impl Actor for SessionActor {
             SessionMsg::Welcome(welcome) => state.send(to_member::Command::Welcome(*welcome)),
             SessionMsg::Order(order) => state.obey(order),
             SessionMsg::Heard(message) => state.hear(*message),
-            SessionMsg::Closed => Some(Loss::Broken),
+            SessionMsg::Closed => Some(state.closed()),
             SessionMsg::Look => (state.heard_at.elapsed() >= state.patience).then_some(Loss::Silent),
             SessionMsg::Replaced => {
                 myself.stop(None);
@@ -118,6 +118,11 @@ impl Actor for SessionActor {
 }
 
 impl SessionState {
+    /// A stream's end after a long silence: the connection's own keep-alive noticed it just before us.
+    fn closed(&self) -> Loss {
+        if self.heard_at.elapsed() >= self.patience * 3 / 4 { Loss::Silent } else { Loss::Broken }
+    }
+
     /// Sends without waiting. A member that does not read is gone.
     fn send(&self, command: to_member::Command) -> Option<Loss> {
         self.outbox.try_send(Ok(ToMember { command: Some(command) })).err().map(|_| Loss::Broken)
@@ -239,6 +244,14 @@ mod tests {
         let mut scene = Scene::new().await;
         (scene.up, _) = mpsc::channel(1);
         assert_eq!(scene.loss().await, Loss::Broken);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_keep_alive_cuts_is_silence() {
+        let mut scene = Scene::new().await;
+        tokio::time::advance(scene.limits.patience * 9 / 10).await;
+        scene.up.send(Err(Status::unavailable("keep-alive timed out"))).await.expect("the session reads");
+        assert_eq!(scene.loss().await, Loss::Silent);
     }
 
     #[tokio::test(start_paused = true)]

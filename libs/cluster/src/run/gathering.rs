@@ -22,6 +22,7 @@ impl Run {
         if let Some(joined) = self.children.get_mut(&member.name) {
             *joined = true;
         }
+        self.strays.remove(&member.name);
         self.changed_at = now;
         self.out.push(Command::Welcome(member.clone()));
         self.members.insert(member.name.clone(), Present { member, role, has_data: false });

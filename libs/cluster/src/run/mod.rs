@@ -59,10 +59,14 @@ pub struct Run {
     children: BTreeMap<MemberName, bool>,
     /// Seats whose process was killed and has not ended yet.
     killed: BTreeSet<MemberName>,
+    /// Launched seats whose stream is gone while their process has not ended, and since when.
+    strays: BTreeMap<MemberName, Duration>,
     phase: Phase,
     /// The number given out last; ahead of the ledger while an entry is being written.
     announced: GenerationNumber,
     incident: Option<Incident>,
+    /// The latest generation whose failure has been dealt with: what it still reports is an echo.
+    fallen: GenerationNumber,
     setbacks: u32,
     planning: Option<DataSet>,
     /// The step whose commit is being written.
@@ -106,6 +110,8 @@ impl Run {
             ledger,
             members: BTreeMap::new(),
             killed: BTreeSet::new(),
+            strays: BTreeMap::new(),
+            fallen: GenerationNumber::default(),
             phase: Phase::Gathering { since: Duration::ZERO },
             incident: None,
             setbacks: 0,
@@ -167,6 +173,7 @@ impl Run {
     }
 
     fn tick(&mut self, now: Duration) {
+        self.kill_strays(now);
         match &self.phase {
             Phase::Gathering { .. } => self.tick_gathering(now),
             Phase::Forming { since, .. } if now > *since + self.policy.limits.join => self.expire_forming(now),

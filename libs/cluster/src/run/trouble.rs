@@ -1,6 +1,6 @@
 //! What goes wrong, and whether the run survives it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Phase, Present, Run};
 use crate::{
@@ -41,7 +41,7 @@ impl Run {
             Fault::Configuration => self.stop(78, says),
             Fault::Checkpoint => self.tell(Notice::Warning(format!("{says}; training goes on"))),
             _ if matches!(self.phase, Phase::Draining { .. }) => self.depart(member, true),
-            _ if generation != GenerationNumber(0) && generation != self.announced => {}
+            _ if generation != GenerationNumber(0) && (generation != self.announced || generation == self.fallen) => {}
             Fault::Data if !self.seated_or_worker(member) => self.stop(1, says),
             Fault::Data => {
                 self.blame(Weight::Report, says.clone(), now);
@@ -62,8 +62,12 @@ impl Run {
         if !self.is_present(member) {
             return;
         }
-        if loss == Loss::Silent && self.children.contains_key(&member.name) && !self.phase.is_closing() {
-            self.kill(&member.name);
+        if self.children.contains_key(&member.name) && !self.phase.is_closing() {
+            match loss {
+                Loss::Silent => self.kill(&member.name),
+                // It may be ending, and then has something to say: its exit code and last line.
+                Loss::Broken => drop(self.strays.insert(member.name.clone(), now)),
+            }
         }
         let words = match loss {
             Loss::Broken => "is gone: its connection broke".to_owned(),
@@ -99,7 +103,19 @@ impl Run {
         }
     }
 
+    /// A process that has lost its stream and neither ends nor comes back holds its seat for nobody.
+    pub(super) fn kill_strays(&mut self, now: Duration) {
+        let beat = self.policy.limits.beat;
+        let (due, rest) = std::mem::take(&mut self.strays).into_iter().partition(|(_, since)| now > *since + beat);
+        self.strays = rest;
+        let due: BTreeMap<MemberName, Duration> = due;
+        if !self.phase.is_closing() {
+            due.keys().for_each(|child| self.kill(child));
+        }
+    }
+
     pub(super) fn end_child(&mut self, child: &MemberName, end: &ChildEnd, now: Duration) {
+        self.strays.remove(child);
         let member = self.members.get(child).map(|present| present.member.clone());
         if self.phase.is_closing() {
             if let Some(member) = member {
@@ -163,6 +179,7 @@ impl Run {
         if let (Some(sentence), false) = (incident.data_fault, incident.lost_loader) {
             return self.stop(1, sentence);
         }
+        self.fallen = self.announced;
         self.setbacks += 1;
         let (count, of) = (self.setbacks, self.policy.restarts);
         if count > of {

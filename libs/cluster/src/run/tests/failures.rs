@@ -115,6 +115,34 @@ fn a_silent_child_is_killed_and_its_end_is_no_news() {
 }
 
 #[test]
+fn a_child_without_a_stream_that_does_not_end_is_killed() {
+    let mut scene = Scene::training_children();
+    scene.lost("worker-1", Loss::Broken);
+    assert_eq!(scene.after(0.9), ["tell set back (1 of 3): worker-1 is gone: its connection broke"]);
+    assert_eq!(scene.after(0.2), ["kill worker-1"]);
+    assert_eq!(scene.ended("worker-1", Exit::Signal(9), ""), ["launch worker-1 after 1s"]);
+    assert_eq!(scene.after(5.0), Vec::<String>::new());
+}
+
+#[test]
+fn a_child_that_comes_back_on_a_new_stream_is_left_alone() {
+    let mut scene = Scene::training_children();
+    scene.lost("worker-1", Loss::Broken);
+    scene.worker("worker-1");
+    assert!(!scene.after(5.0).contains(&"kill worker-1".to_owned()));
+}
+
+#[test]
+fn a_late_echo_of_a_failure_is_no_second_one() {
+    let mut scene = Scene::training();
+    scene.lost("worker-1", Loss::Silent);
+    scene.after(0.5);
+    scene.failed("worker-0", 1, Fault::Collective, "timed out");
+    assert_eq!(scene.after(0.5), Vec::<String>::new());
+    assert_eq!(scene.run.setbacks, 1);
+}
+
+#[test]
 fn restarts_come_at_growing_intervals() {
     let mut scene = Scene::training_children();
     let launched: Vec<String> = (0..4)
