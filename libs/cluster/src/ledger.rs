@@ -122,8 +122,13 @@ impl Ledger {
 
     fn add_commit(&mut self, commit: &Commit) -> Result<(), LedgerError> {
         match self.commits.last() {
-            Some(last) if commit.step <= last.step => {
-                Err(LedgerError(format!("a commit of step {} after one of step {}", commit.step, last.step)))
+            // The same step may come again from a later generation: the checkpoint that is there was damaged.
+            Some(last) if (commit.step, commit.generation) <= (last.step, last.generation) => {
+                let (new, old) = ((commit.step, commit.generation), (last.step, last.generation));
+                Err(LedgerError(format!(
+                    "a commit of step {} by generation {} after one of step {} by generation {}",
+                    new.0, new.1, old.0, old.1
+                )))
             }
             _ => {
                 self.commits.push(commit.clone());
@@ -219,7 +224,17 @@ mod tests {
     #[test]
     fn generations_and_commits_only_grow() {
         assert!(refusal(&[created(), generation(2), generation(2)]).contains("generation 2 after generation 2"));
-        assert!(refusal(&[created(), committed(50), committed(50)]).contains("step 50 after one of step 50"));
+        assert!(refusal(&[created(), committed(50), committed(50)]).contains("step 50 by generation 1 after one of"));
+        assert!(refusal(&[created(), committed(50), committed(49)]).contains("step 49 by generation 1 after one of"));
+    }
+
+    #[test]
+    fn a_later_generation_commits_a_damaged_step_once_more() {
+        let Entry::Committed(first) = committed(50) else { unreachable!("a commit") };
+        let second =
+            Commit { generation: GenerationNumber(2), prefix: "runs/demo/checkpoints/00000050-g2".into(), ..first };
+        let ledger = Ledger::replay(&[created(), committed(50), Entry::Committed(second.clone())]).expect("consistent");
+        assert_eq!(ledger.last_commit(), Some(&second));
     }
 
     #[test]

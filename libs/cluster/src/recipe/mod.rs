@@ -6,12 +6,14 @@
 
 mod assignment;
 mod changes;
+mod explain;
 
 use serde::Deserialize;
 use thiserror::Error;
 
 pub use assignment::{Assignment, AssignmentError};
 pub use changes::{Change, changes};
+pub use explain::explain;
 
 use crate::{
     ids::RunName,
