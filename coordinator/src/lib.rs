@@ -24,6 +24,7 @@ use runtime::{
     exit::{Code, WithCode},
     shutdown::Shutdown,
     supervise::GaveUp,
+    telemetry,
 };
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -51,14 +52,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> a
     let found = tokio::select! {
         found = find(&config) => found?,
         () = shutdown.soon.cancelled() => {
-            println!("stopped before the run began; go on with: {}", config.command);
+            telemetry::print(format_args!("stopped before the run began; go on with: {}", config.command));
             return Ok(Code::Done);
         }
     };
     match found {
         Found::Unfinished(prepared) => serve(config, *prepared, listener, shutdown).await,
         Found::Finished(prepared) => {
-            println!("{}", finished(&config, &prepared));
+            telemetry::print(finished(&config, &prepared));
             Ok(Code::Done)
         }
     }
@@ -109,22 +110,24 @@ async fn serve(config: Config, prepared: Prepared, listener: TcpListener, shutdo
 
 fn announce(config: &Config, prepared: &Prepared, url: &str) {
     for warning in prepared.recipe.warnings() {
-        eprintln!("warning: {warning}");
+        telemetry::print_error(format_args!("warning: {warning}"));
     }
     let logs = config.log_dir.display();
-    eprintln!(
+    telemetry::print_error(format_args!(
         "run `{}`, recipe `{}`, store {}, logs in {logs}",
         config.run,
         prepared.recipe.name(),
         prepared.store.url
-    );
+    ));
     if let Some(commit) = prepared.ledger.last_commit() {
-        eprintln!("going on from step {} ({})", commit.step, commit.prefix);
+        telemetry::print_error(format_args!("going on from step {} ({})", commit.step, commit.prefix));
     }
     if config.programs.is_none() {
         let workers = config.workers;
-        eprintln!("listening at {url}; start {workers} × `worker run --coordinator {url} --name worker-I`");
-        eprintln!("and a loader: `dataloader serve --coordinator {url} --name loader-0`");
+        telemetry::print_error(format_args!(
+            "listening at {url}; start {workers} × `worker run --coordinator {url} --name worker-I`"
+        ));
+        telemetry::print_error(format_args!("and a loader: `dataloader serve --coordinator {url} --name loader-0`"));
     }
 }
 
@@ -223,16 +226,16 @@ async fn release(handles: &Handles, grace: Duration, shutdown: &Shutdown) {
 fn conclude(config: &Config, store: &str, ended: Ended) -> anyhow::Result<Code> {
     let Ended { code, sentence, summary, is_finished } = ended;
     let (run, logs) = (&config.run, config.log_dir.display());
-    println!("\nrun `{run}`\n{summary}\n  {:<12}{logs}", "logs");
+    telemetry::print(format_args!("\nrun `{run}`\n{summary}\n  {:<12}{logs}", "logs"));
     let code = Code::from_number(code.into());
     if code != Code::Done {
         return Err(anyhow!("{sentence}")).code(code);
     }
-    println!("{sentence}");
+    telemetry::print(sentence);
     if is_finished {
-        println!("look at it with: worker eval --store {store} --run {run}");
+        telemetry::print(format_args!("look at it with: worker eval --store {store} --run {run}"));
     } else {
-        println!("go on with: {}", config.command);
+        telemetry::print(format_args!("go on with: {}", config.command));
     }
     Ok(code)
 }

@@ -13,6 +13,7 @@ use runtime::{
     exit::{Code, WithCode},
     retry::Backoff,
     store::{Store, StoreError},
+    telemetry,
 };
 
 use crate::{
@@ -82,7 +83,10 @@ fn agreed_recipe(config: &Config, ledger: &Ledger, stored: &str) -> anyhow::Resu
     if ledger.last_commit().is_some() {
         return Err(ConfigError::OtherRecipe { run: config.run.clone(), changes }).code(Code::Misconfigured);
     }
-    eprintln!("the run `{}` has no checkpoint yet: it starts over with a changed recipe ({changes})", config.run);
+    telemetry::print_error(format_args!(
+        "the run `{}` has no checkpoint yet: it starts over with a changed recipe ({changes})",
+        config.run
+    ));
     Ok(asked)
 }
 
@@ -121,7 +125,7 @@ pub async fn make_demo_data(config: &Config, prepared: &Prepared) -> anyhow::Res
         Err(error) => return Err(error).with_context(|| format!("can't look for {DEMO_INDEX} in {}", store.url)),
     }
     let to = format!("{}/data/demo", store.url);
-    eprintln!("the demo's clips are not in the store yet: making them ({to})");
+    telemetry::print_error(format_args!("the demo's clips are not in the store yet: making them ({to})"));
     let mut command = tokio::process::Command::new(&programs.dataloader);
     command.args(["demo", "--to", &to]).kill_on_drop(true);
     die_with_parent(&mut command);

@@ -29,7 +29,7 @@ pub struct RecipeError {
 
 /// Reads a resolved recipe.
 pub fn parse(text: &str) -> Result<Recipe, RecipeError> {
-    toml::from_str(text).map_err(|error| RecipeError { reason: error.message().trim().replace('\n', "; ") })
+    toml::from_str(text).map_err(|error| RecipeError { reason: cluster::recipe::explain(text, &error) })
 }
 
 #[cfg(test)]

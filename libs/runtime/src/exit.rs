@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::telemetry::print_error;
+
 /// What the exit code tells whoever started the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -88,7 +90,7 @@ pub fn report(result: anyhow::Result<Code>) -> ExitCode {
     match result {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            print_error(format_args!("error: {}", one_line(&error)));
             code_of(&error).into()
         }
     }
@@ -103,7 +105,7 @@ pub fn parse<A: clap::Parser>() -> Result<A, ExitCode> {
             let _ = error.print();
             Code::Misconfigured.into()
         } else if error.use_stderr() {
-            eprintln!("{}", clap_line(&error.to_string()));
+            print_error(clap_line(&error.to_string()));
             Code::Misconfigured.into()
         } else {
             // `--help` or `--version`: a closed pipe behind us is no failure of ours.

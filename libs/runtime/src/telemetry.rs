@@ -1,6 +1,7 @@
 //! Log lines on stderr, and what a panic looks like there.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -15,11 +16,23 @@ pub fn init(process: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would say so on stderr: the very stream that is broken.
+        .log_internal_errors(false)
         .finish();
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(log_panic));
         tracing::debug!("{process} starts, process {}", std::process::id());
     }
+}
+
+/// Prints a line on stdout. Whoever reads it may be gone, or the disk behind it full: no work ends because of that.
+pub fn print(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints a line on stderr, in the same manner.
+pub fn print_error(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn filter_from(text: &str) -> EnvFilter {

@@ -21,6 +21,7 @@ use runtime::OwnedThread;
 use runtime::exit::{Code, WithCode};
 use runtime::shutdown::Shutdown;
 use runtime::store::{self, Store};
+use runtime::telemetry;
 
 use crate::compute::Batch;
 use crate::config::{EvalConfig, Which};
@@ -76,14 +77,14 @@ async fn evaluate(config: EvalConfig) -> anyhow::Result<Code> {
     };
     let thread = bench(&config, &trained, baseline.as_ref()).await?;
     let summary = measure(&config, &store, &trained, thread).await?;
-    println!("{}", summary.table());
+    telemetry::print(summary.table());
     if let Some(path) = &config.json {
         let text = serde_json::to_string_pretty(&summary).context("can't write the summary as JSON")?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("can't create the folder {}", folder.display()))?;
         }
         std::fs::write(path, text + "\n").with_context(|| format!("can't write {}", path.display()))?;
-        println!("written to {}", path.display());
+        telemetry::print(format_args!("written to {}", path.display()));
     }
     Ok(Code::Done)
 }

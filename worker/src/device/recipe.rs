@@ -1,6 +1,6 @@
 //! The recipe's sections about network and training, and what a trainer makes of them.
 
-use cluster::recipe::Recipe;
+use cluster::recipe::{Recipe, explain};
 use models::{ClipShape, ModelConfig};
 use serde::Deserialize;
 use train::{OptimConfig, Pixels, Stage, TrainConfig};
@@ -30,7 +30,7 @@ struct DataSection {
 impl Sections {
     /// Reads and checks them.
     pub(super) fn parse(text: &str) -> Result<Self, WorkerError> {
-        let sections: Self = toml::from_str(text).map_err(|error| refused(error.message()))?;
+        let sections: Self = toml::from_str(text).map_err(|error| refused(explain(text, &error)))?;
         sections.model.validate().map_err(refused)?;
         Ok(sections)
     }

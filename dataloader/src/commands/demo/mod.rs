@@ -11,6 +11,7 @@ use bytes::Bytes;
 use cluster::seed::derive;
 use runtime::exit::{Code, WithCode};
 use runtime::shutdown::Shutdown;
+use runtime::telemetry;
 
 use self::footage::{Footage, Source};
 use self::motion::{CLIP_FRAMES, Cut, Motion, Stage};
@@ -39,10 +40,10 @@ pub async fn main(args: DemoArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let place = |split: &str| format!("{}/{split}", args.to.trim_end_matches('/'));
     let (train, val) = (write::place(&place("train"))?, write::place(&place("val"))?);
     if !args.replace && write::exists(&train).await? && write::exists(&val).await? {
-        println!("the demo data set is at {} already (--replace makes it anew)", args.to);
+        telemetry::print(format_args!("the demo data set is at {} already (--replace makes it anew)", args.to));
         return Ok(Code::Done);
     }
-    println!("cutting {} clips from {}", 8 * (args.train_clips + args.val_clips), footage.origin);
+    telemetry::print(format_args!("cutting {} clips from {}", 8 * (args.train_clips + args.val_clips), footage.origin));
     let folder = tempfile::tempdir().context("can't make a temporary folder")?;
     let (train_clips, val_clips) = cut_all(&args, footage, (folder.path(), &shutdown)).await?;
     let classes: Vec<String> = Motion::ALL.iter().map(|motion| motion.name().to_owned()).collect();

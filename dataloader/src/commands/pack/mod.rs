@@ -9,6 +9,7 @@ use futures::StreamExt;
 use runtime::exit::{Code, WithCode};
 use runtime::shutdown::Shutdown;
 use runtime::store::Store;
+use runtime::telemetry;
 
 use self::examine::{Examined, examine};
 use self::list::{Entry, LeftOut, Listing, number_of};
@@ -111,15 +112,15 @@ async fn examined(entry: Entry) -> (Entry, Result<Examined, String>) {
 /// Says what was written and what was not.
 pub fn report(packed: &Packed) {
     let Written { url, clips, shards, bytes } = &packed.written;
-    println!(
+    telemetry::print(format_args!(
         "packed {clips} clips ({:.1} MB) into {shards} {} at {url}",
         *bytes as f64 / 1e6,
         if *shards == 1 { "shard" } else { "shards" }
-    );
+    ));
     for LeftOut { name, reason } in packed.left_out.iter().take(NAMED) {
-        println!("left out {name}: {reason}");
+        telemetry::print(format_args!("left out {name}: {reason}"));
     }
     if packed.left_out.len() > NAMED {
-        println!("left out {} more", packed.left_out.len() - NAMED);
+        telemetry::print(format_args!("left out {} more", packed.left_out.len() - NAMED));
     }
 }
