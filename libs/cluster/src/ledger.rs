@@ -122,8 +122,8 @@ impl Ledger {
 
     fn add_commit(&mut self, commit: &Commit) -> Result<(), LedgerError> {
         match self.commits.last() {
-            // The same step may come again from a later generation: the checkpoint that is there was damaged.
-            Some(last) if (commit.step, commit.generation) <= (last.step, last.generation) => {
+            // A later generation may be behind: it started from an older checkpoint, because the last one was damaged.
+            Some(last) if (commit.generation, commit.step) <= (last.generation, last.step) => {
                 let (new, old) = ((commit.step, commit.generation), (last.step, last.generation));
                 Err(LedgerError(format!(
                     "a commit of step {} by generation {} after one of step {} by generation {}",
@@ -229,10 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn a_later_generation_commits_a_damaged_step_once_more() {
+    fn a_later_generation_may_commit_behind_a_damaged_checkpoint() {
         let Entry::Committed(first) = committed(50) else { unreachable!("a commit") };
-        let second =
-            Commit { generation: GenerationNumber(2), prefix: "runs/demo/checkpoints/00000050-g2".into(), ..first };
+        let second = Commit { step: 42, generation: GenerationNumber(2), prefix: "42-g2".to_owned(), ..first };
         let ledger = Ledger::replay(&[created(), committed(50), Entry::Committed(second.clone())]).expect("consistent");
         assert_eq!(ledger.last_commit(), Some(&second));
     }

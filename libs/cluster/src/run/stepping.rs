@@ -33,8 +33,8 @@ impl Run {
     }
 
     /// A checkpoint's objects are there. It counts as long as no newer generation was agreed on, even if the one that
-    /// wrote it has just fallen apart. A later generation that comes to the committed step once more commits it once
-    /// more: it started from an older checkpoint, so the one that is there was found damaged.
+    /// wrote it has just fallen apart. A later generation may commit a step that is not past the last commit: it
+    /// started from an older checkpoint, so the last one was found damaged.
     pub(super) fn store(&mut self, stored: Stored) {
         let Stored { generation, step, prefix, manifest_digest } = stored;
         let is_over = matches!(self.phase, Phase::Recording { .. } | Phase::Finishing | Phase::Ended);
@@ -42,8 +42,8 @@ impl Run {
             return;
         }
         match self.ledger.last_commit().cloned() {
-            Some(last) if (step, generation) == (last.step, last.generation) => self.send_commit(&last),
-            Some(last) if step < last.step => self.tell(Notice::Warning(format!(
+            Some(last) if (generation, step) == (last.generation, last.step) => self.send_commit(&last),
+            Some(last) if (generation, step) < (last.generation, last.step) => self.tell(Notice::Warning(format!(
                 "a checkpoint of step {step} came after the commit of step {}; it is left out",
                 last.step
             ))),

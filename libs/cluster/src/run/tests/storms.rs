@@ -44,7 +44,7 @@ struct World {
     unwritten: VecDeque<Entry>,
     asked_generation: GenerationNumber,
     written_generation: GenerationNumber,
-    asked_commit: (u64, GenerationNumber),
+    asked_commit: (GenerationNumber, u64),
     process: [u8; 3],
     loader: u8,
     ended: Option<(u8, String)>,
@@ -60,7 +60,7 @@ impl World {
             unwritten: VecDeque::new(),
             asked_generation: GenerationNumber(0),
             written_generation: GenerationNumber(0),
-            asked_commit: (0, GenerationNumber(0)),
+            asked_commit: (GenerationNumber(0), 0),
             process: [0; 3],
             loader: 0,
             ended: None,
@@ -103,11 +103,11 @@ impl World {
             }
             Entry::Committed(commit) => {
                 assert!(
-                    (commit.step, commit.generation) > self.asked_commit,
+                    (commit.generation, commit.step) > self.asked_commit,
                     "{commit:?} after {:?}",
                     self.asked_commit
                 );
-                self.asked_commit = (commit.step, commit.generation);
+                self.asked_commit = (commit.generation, commit.step);
             }
             _ => {}
         }
