@@ -63,7 +63,9 @@ mod tests {
     #[test]
     fn a_refusal_is_one_line_that_names_the_field() {
         let text = parse(&RECIPE.replace("crop = 56", "crop = 99")).expect_err("too large").to_string();
-        assert_eq!(text, "the recipe can't be used: data.crop is 99, but must be at most data.short_side[0] = 64");
+        let expected =
+            "the recipe can't be used: data.crop is 99, but must be at most data.short_side[0] = 64 (in [data])";
+        assert_eq!(text, expected);
         let text = parse(&RECIPE.replace("seed = 7", "")).expect_err("no seed").to_string();
         assert!(text.contains("missing field `seed`"), "{text}");
     }
