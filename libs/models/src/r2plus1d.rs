@@ -2,7 +2,10 @@
 //!
 //! A 3-D convolution is cut in two: `1×3×3` over space into `mid` channels, norm, ReLU, `3×1×1` over time.
 
-use nn::{ConvConfig, ConvUnit, ConvUnitConfig, DynamicConfig, FeatureShape, Head, HeadConfig, LayerCost, Pass, Scope};
+use nn::{
+    Activation, ConvConfig, ConvUnit, ConvUnitConfig, DynamicConfig, FeatureShape, Head, HeadConfig, LayerCost, Pass,
+    Residual, Scope,
+};
 use tch::Tensor;
 
 use crate::config::{Dynamic, Midplanes, R2plus1dConfig};
@@ -23,12 +26,12 @@ struct Factored {
     time: ConvUnit,
 }
 
-/// Two factored convolutions and a shortcut.
+/// Two factored convolutions and the way around them.
 #[derive(Debug)]
 struct Block {
     first: Factored,
-    second: Factored,
-    shortcut: Option<ConvUnit>,
+    space: ConvUnit,
+    time: Residual,
 }
 
 /// Channels and stride of a block.
@@ -80,10 +83,11 @@ impl R2plus1dConfig {
         let (second, shape) = self.init_factored(second, &scope.sub("conv2"), shape);
         let shortcut = (stride != 1 || inputs != outputs).then(|| {
             let conv = ConvConfig::same(inputs, outputs, [1; 3], [stride; 3]);
-            let unit = ConvUnitConfig { relu: false, ..self.unit(conv, ["0", "1"]) };
+            let unit = ConvUnitConfig { activation: Activation::None, ..self.unit(conv, ["0", "1"]) };
             unit.init(&scope.sub("downsample"), input).0
         });
-        (Block { first, second, shortcut }, shape)
+        let Factored { space, time: last } = second;
+        (Block { first, space, time: Residual { last, shortcut } }, shape)
     }
 
     fn init_factored(&self, config: FactoredConfig, scope: &Scope, input: FeatureShape) -> (Factored, FeatureShape) {
@@ -94,7 +98,7 @@ impl R2plus1dConfig {
         let space = ConvUnitConfig { dynamic, ..self.unit(space, ["0.0", "0.1"]) };
         let time = ConvUnitConfig {
             dynamic: dynamic.filter(|_: &DynamicConfig| self.dynamic == Dynamic::All),
-            relu: !last,
+            activation: if last { Activation::None } else { Activation::Relu },
             gamma: if last && self.zero_gamma { 0.0 } else { 1.0 },
             ..self.unit(time, ["0.3", "1"])
         };
@@ -105,7 +109,15 @@ impl R2plus1dConfig {
 
     /// A static unit with ReLU; names are those of the convolution and of its norm.
     fn unit<'a>(&self, conv: ConvConfig, [conv_name, norm_name]: [&'a str; 2]) -> ConvUnitConfig<'a> {
-        ConvUnitConfig { conv, conv_name, norm_name, eps: self.eps(), gamma: 1.0, relu: true, dynamic: None }
+        ConvUnitConfig {
+            conv,
+            conv_name,
+            norm_name: Some(norm_name),
+            eps: self.eps(),
+            gamma: 1.0,
+            activation: Activation::Relu,
+            dynamic: None,
+        }
     }
 }
 
@@ -139,22 +151,14 @@ impl Factored {
 impl Block {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let y = self.first.forward_t(x_ncthw, pass);
-        let mut y = self.second.forward_t(&y, pass);
-        // In place: the branch ends in a batch norm, which keeps its input for the backward pass, not its output.
-        let mut y = match &self.shortcut {
-            Some(shortcut) => y.g_add_(&shortcut.forward_t(x_ncthw, pass)),
-            None => y.g_add_(x_ncthw),
-        };
-        y.relu_()
+        let y = self.space.forward_t(&y, pass);
+        self.time.forward_t(&y, x_ncthw, pass)
     }
 
     fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {
         let shape = self.first.trace(input, costs);
-        let shape = self.second.trace(shape, costs);
-        if let Some(shortcut) = &self.shortcut {
-            shortcut.trace(input, costs);
-        }
-        shape
+        let shape = self.space.trace(shape, costs);
+        self.time.trace(shape, input, costs)
     }
 }
 

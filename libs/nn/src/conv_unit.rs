@@ -1,9 +1,12 @@
-//! A convolution, its batch norm and maybe a ReLU: what residual networks are made of.
+//! A convolution, its batch norm and its activation: what video networks are made of.
 
 use tch::Tensor;
 
 use crate::macs::{FeatureShape, LayerCost};
-use crate::{BatchNorm, BatchNormConfig, Conv, ConvConfig, DynamicConfig, DynamicConv, DynamicConvConfig, Pass, Scope};
+use crate::{
+    Activation, BatchNorm, BatchNormConfig, Conv, ConvConfig, DynamicConfig, DynamicConv, DynamicConvConfig, Pass,
+    Scope,
+};
 
 /// Configuration of a [`ConvUnit`].
 #[derive(Debug, Clone, Copy)]
@@ -12,19 +15,19 @@ pub struct ConvUnitConfig<'a> {
     pub conv: ConvConfig,
     /// Published name of the convolution below the unit's scope.
     pub conv_name: &'a str,
-    /// Published name of the batch norm below the unit's scope.
-    pub norm_name: &'a str,
+    /// Published name of the batch norm below the unit's scope; none where the network has no norm there.
+    pub norm_name: Option<&'a str>,
     /// ε of the batch norm.
     pub eps: f64,
     /// γ of the batch norm at the start.
     pub gamma: f64,
-    /// ReLU at the end.
-    pub relu: bool,
+    /// What comes last.
+    pub activation: Activation,
     /// Set for a dynamic convolution; left plain if there would be nothing to choose.
     pub dynamic: Option<DynamicConfig>,
 }
 
-/// A plain or dynamic convolution, batch norm and maybe a ReLU.
+/// A plain or dynamic convolution, batch norm and activation.
 #[derive(Debug)]
 pub struct ConvUnit {
     conv: AnyConv,
@@ -35,16 +38,18 @@ pub struct ConvUnit {
 /// What follows the convolution.
 #[derive(Debug)]
 pub(crate) struct Finish {
-    pub(crate) norm: BatchNorm,
-    pub(crate) relu: bool,
+    pub(crate) norm: Option<BatchNorm>,
+    pub(crate) activation: Activation,
 }
 
 impl Finish {
-    /// Norm and ReLU by separate operations.
-    pub(crate) fn after(&self, y: &Tensor, train: bool) -> Tensor {
-        let mut y = self.norm.forward_t(y, train);
-        // In place: batch norm keeps its input for the backward pass, not its output.
-        if self.relu { y.relu_() } else { y }
+    /// Norm and activation by separate operations.
+    pub(crate) fn after(&self, y: Tensor, train: bool) -> Tensor {
+        // The activation is in place: convolution and batch norm keep their inputs for the backward pass, not their outputs.
+        self.activation.apply_(match &self.norm {
+            Some(norm) => norm.forward_t(&y, train),
+            None => y,
+        })
     }
 }
 
@@ -64,8 +69,8 @@ impl ConvUnitConfig<'_> {
             _ => AnyConv::Plain(self.conv.init(&conv_scope)),
         };
         let norm = BatchNormConfig { channels: self.conv.outputs, eps: self.eps, gamma: self.gamma };
-        let norm = norm.init(&scope.sub(self.norm_name));
-        let finish = Finish { norm, relu: self.relu };
+        let norm = self.norm_name.map(|name| norm.init(&scope.sub(name)));
+        let finish = Finish { norm, activation: self.activation };
         let unit = ConvUnit { conv, conv_path: conv_scope.path().to_owned(), finish };
         (unit, self.conv.output(input))
     }
@@ -79,7 +84,7 @@ impl ConvUnit {
     /// If the input does not have this shape.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         match &self.conv {
-            AnyConv::Plain(conv) => self.finish.after(&conv.forward(x_ncthw), pass.train),
+            AnyConv::Plain(conv) => self.finish.after(conv.forward(x_ncthw), pass.train),
             AnyConv::Dynamic(conv) => conv.forward_finished(x_ncthw, pass, &self.finish),
         }
     }

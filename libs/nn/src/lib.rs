@@ -1,7 +1,8 @@
 //! Layers of dynamic video networks on libtorch.
 //!
 //! The crate knows layers, not networks: a convolution with its batch norm, the dynamic convolution that computes a
-//! share of its output and rebuilds the rest, the gate that chooses the share, and the head. Networks are in `models`.
+//! share of its output and rebuilds the rest, the gate that chooses the share, pools, squeeze-and-excitation, the end of a
+//! residual block and the head. Networks are in `models`.
 //!
 //! - Every layer is a config, a struct and `init`: parameters are registered in [`Params`] under the names that
 //!   checkpoints use, with a [`Role`] that tells the optimiser how to treat them.
@@ -12,6 +13,7 @@
 //!
 //! Tensors end in their axes: `n` clips, `c` channels, `t` frames, `h`, `w`, and `o` options of a gate.
 
+mod activation;
 mod batch_norm;
 mod conv;
 mod conv_unit;
@@ -20,7 +22,11 @@ mod head;
 mod init;
 mod macs;
 mod params;
+mod pool;
+mod residual;
+mod squeeze_excite;
 
+pub use activation::Activation;
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
@@ -32,3 +38,6 @@ pub use head::{Head, HeadConfig};
 pub use init::Init;
 pub use macs::{DynamicCost, FeatureShape, LayerCost};
 pub use params::{NormStatistics, Param, Params, ParamsBuilder, Role, Scope};
+pub use pool::{Keep, Pool, Windows};
+pub use residual::Residual;
+pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};

@@ -9,7 +9,7 @@ use super::mix::{Live, Mixer};
 use super::policy::rows;
 use crate::conv_unit::Finish;
 use crate::macs::{DynamicCost, FeatureShape, LayerCost};
-use crate::{Axes, Conv, ConvConfig, GateConfig, LayerGates, Options, Pass, Policy, Scope};
+use crate::{Activation, Axes, BatchNorm, Conv, ConvConfig, GateConfig, LayerGates, Options, Pass, Policy, Scope};
 
 /// What makes the convolutions of a network dynamic.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +44,9 @@ pub struct DynamicConv {
     gate_config: GateConfig,
 }
 
+/// What is done on the way out.
+type Normed<'a> = (&'a BatchNorm, Activation);
+
 impl DynamicConvConfig {
     /// Registers the convolution's weight under `scope` and what is added to it under `vared.<scope>`.
     pub fn init(&self, scope: &Scope) -> DynamicConv {
@@ -77,16 +80,16 @@ impl DynamicConv {
         self.forward(x_ncthw, pass, None)
     }
 
-    /// The layer, then norm and maybe ReLU. In inference they are done while the options are summed.
+    /// The layer, then norm and activation. In inference they are done while the options are summed.
     pub(crate) fn forward_finished(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: &Finish) -> Tensor {
-        let full = matches!(pass.policy, Policy::Full);
-        if full || pass.train || !fused::applies_in_inference(x_ncthw) {
-            return finish.after(&self.forward(x_ncthw, pass, None), pass.train);
+        let plain = matches!(pass.policy, Policy::Full) || pass.train || !fused::applies_in_inference(x_ncthw);
+        match &finish.norm {
+            Some(norm) if !plain => self.forward(x_ncthw, pass, Some((norm, finish.activation))),
+            _ => finish.after(self.forward(x_ncthw, pass, None), pass.train),
         }
-        self.forward(x_ncthw, pass, Some(finish))
     }
 
-    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: Option<&Finish>) -> Tensor {
+    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: Option<Normed>) -> Tensor {
         let (n, counts) = (x_ncthw.size()[0], self.options.counts());
         let gates = match pass.policy {
             Policy::Full => LayerGates::full(n, counts, x_ncthw),
@@ -104,7 +107,7 @@ impl DynamicConv {
     }
 
     /// Clips that need the same part are computed together.
-    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, finish: Option<&Finish>) -> Tensor {
+    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, finish: Option<Normed>) -> Tensor {
         let groups = group(gates);
         if let [(live, _)] = groups.as_slice() {
             return self.part(x_ncthw, gates, live, finish);
@@ -126,7 +129,7 @@ impl DynamicConv {
     }
 
     /// The part of the convolution that the live options read, and from it the whole output.
-    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, finish: Option<&Finish>) -> Tensor {
+    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, finish: Option<Normed>) -> Tensor {
         let (time, channel) = live.first();
         let f = self.conv.forward_part(x_ncthw, self.options.channels[channel], self.options.time[time]);
         let frames = self.frames_out(x_ncthw.size()[2]);

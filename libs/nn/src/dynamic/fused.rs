@@ -9,8 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::mix::Mixer;
 use crate::batch_norm::Running;
-use crate::conv_unit::Finish;
-use crate::{BatchNorm, LayerGates};
+use crate::{Activation, BatchNorm, LayerGates};
 
 /// A tensor as libtorch's C++ sees it.
 type Raw = *mut c_void;
@@ -102,18 +101,22 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     }))
 }
 
-/// The sum, the norm and maybe ReLU, for inference: no gradients.
+/// The sum, the norm and the activation, for inference: no gradients.
 pub(crate) fn mix_norm(
     mixer: &Mixer,
     computed_ncthw: &Tensor,
     (gates, frames): (&LayerGates, i64),
-    finish: &Finish,
+    (norm, activation): (&BatchNorm, Activation),
 ) -> Tensor {
-    let norm = Norm::new(&finish.norm.running(), finish.relu);
-    call(mixer, computed_ncthw, (gates, frames), |call| {
+    let norm = Norm::new(&norm.running(), activation == Activation::Relu);
+    let y = call(mixer, computed_ncthw, (gates, frames), |call| {
         // SAFETY: every pointer in the call and in the norm lives until it returns.
         unsafe { vared_mix_norm(call, &norm) }
-    })
+    });
+    match activation {
+        Activation::None | Activation::Relu => y,
+        Activation::Swish => activation.apply_(y),
+    }
 }
 
 /// Pre-activations `[n, o]` of a gate, for inference: no gradients.
@@ -168,6 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::conv_unit::Finish;
     use crate::dynamic::cheap::Cheap;
     use crate::dynamic::mix::Live;
     use crate::macs::FeatureShape;
@@ -247,7 +251,8 @@ mod tests {
 
         #[test]
         fn what_follows_in_inference_is_done_on_the_way_out(
-            relu in any::<bool>(), half in any::<[bool; 2]>(), channels in 2..9_i64, frames in 2..9_i64, width in 1..20_i64,
+            activation in prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Swish)],
+            half in any::<[bool; 2]>(), channels in 2..9_i64, frames in 2..9_i64, width in 1..20_i64,
         ) {
             let output = FeatureShape { channels, frames, height: 5, width };
             let layer = layer(Axes::Both, 2, output);
@@ -260,11 +265,11 @@ mod tests {
             let gates = LayerGates { v_time_no: row(half[0]), v_channel_no: row(half[1]), dead_axes: 0 };
             let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
             let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
-            let finish = Finish { norm, relu };
             let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];
             builder.finish().apply_norm_statistics(&Tensor::cat(&statistics, 0), 1.0);
-            let fused = mix_norm(&mixer, &computed, (&gates, frames), &finish);
-            let plain = tch::no_grad(|| finish.after(&mixer.mix_plainly(&computed, &gates, frames), false));
+            let fused = mix_norm(&mixer, &computed, (&gates, frames), (&norm, activation));
+            let finish = Finish { norm: Some(norm), activation };
+            let plain = tch::no_grad(|| finish.after(mixer.mix_plainly(&computed, &gates, frames), false));
             prop_assert!(close(&fused, &plain), "{fused} against {plain}");
         }
     }

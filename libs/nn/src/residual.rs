@@ -1,0 +1,42 @@
+//! Where a residual branch meets the way around it.
+
+use tch::Tensor;
+
+use crate::macs::{FeatureShape, LayerCost};
+use crate::{ConvUnit, Pass};
+
+/// The end of a residual block: `max(last(y) + shortcut(x), 0)`.
+#[derive(Debug)]
+pub struct Residual {
+    /// The branch's last unit; it has no activation of its own.
+    pub last: ConvUnit,
+    /// What the block's input goes through on its way around; nothing where branch and input have one shape.
+    pub shortcut: Option<ConvUnit>,
+}
+
+impl Residual {
+    /// # Shape
+    /// `y`, what the branch's last unit reads, and `x`, what the block has read, are `[n, c, t, h, w]` of their own; the
+    /// result has the last unit's shape.
+    ///
+    /// # Panics
+    /// If the inputs do not have these shapes.
+    pub fn forward_t(&self, y_ncthw: &Tensor, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        // In place: convolution and batch norm keep their inputs for the backward pass, not their outputs.
+        let mut branch = self.last.forward_t(y_ncthw, pass);
+        let mut sum = match &self.shortcut {
+            Some(unit) => branch.g_add_(&unit.forward_t(x_ncthw, pass)),
+            None => branch.g_add_(x_ncthw),
+        };
+        sum.relu_()
+    }
+
+    /// Adds the cost of both to `costs` and gives the shape that goes on; `branch` is that of `y`, `input` that of `x`.
+    pub fn trace(&self, branch: FeatureShape, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {
+        let output = self.last.trace(branch, costs);
+        if let Some(unit) = &self.shortcut {
+            unit.trace(input, costs);
+        }
+        output
+    }
+}
