@@ -37,8 +37,8 @@ fn measure(
     (batch, rounds): (i64, usize),
 ) -> Result<(), ModelError> {
     let build = |dynamic| {
-        let config = R2plus1dConfig { dynamic, ..config.clone() };
-        Network::build(&ModelConfig::R2plus1d(config), clip, 1, Device::Cpu)
+        let config = ModelConfig::R2plus1d(config.clone()).with_dynamic(dynamic);
+        Network::build(&config, clip, 1, Device::Cpu)
     };
     let (plain, dynamic) = (build(Dynamic::None)?, build(Dynamic::All)?);
     let clips = |n| Tensor::randn([n, 3, clip.frames, clip.height, clip.width], (Kind::Float, Device::Cpu));

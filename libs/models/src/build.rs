@@ -13,7 +13,8 @@ impl Network {
     /// parameters alone.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] if a setting is out of its bounds.
+    /// [`ModelError::Setting`] if a setting is out of its bounds, [`ModelError::Clip`] if the clip is too short for the
+    /// network.
     pub fn build(config: &ModelConfig, clip: ClipShape, seed: u64, device: Device) -> Result<Self, ModelError> {
         Self::build_as(config, clip, (seed, Kind::Float), device)
     }
@@ -21,7 +22,8 @@ impl Network {
     /// [`Network::build`] with another element type; double precision is for checking gradients.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] if a setting is out of its bounds.
+    /// [`ModelError::Setting`] if a setting is out of its bounds, [`ModelError::Clip`] if the clip is too short for the
+    /// network.
     pub fn build_as(
         config: &ModelConfig,
         clip: ClipShape,
@@ -33,8 +35,11 @@ impl Network {
         let builder = ParamsBuilder::new(seed, kind, device);
         let backbone: Box<dyn Backbone> = match config {
             ModelConfig::R2plus1d(config) => Box::new(config.init(&builder.root(), clip.features())),
+            ModelConfig::X3d(config) => Box::new(config.init(&builder.root(), clip.features())),
+            ModelConfig::I3d(config) => Box::new(config.init(&builder.root(), clip.features())),
+            ModelConfig::Inception(config) => Box::new(config.init(&builder.root(), clip.features())),
         };
-        let costs = CostModel::new(backbone.trace(clip.features()));
+        let costs = CostModel::traced(backbone.as_ref(), clip)?;
         Ok(Self { backbone, params: builder.finish(), costs })
     }
 }

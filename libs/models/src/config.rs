@@ -1,9 +1,13 @@
 //! What a user writes to say which network: one tagged document, validated before a network is made.
 
-use nn::{Axes, DynamicConfig, FeatureShape, GateConfig};
+use nn::{Axes, DynamicConfig, FeatureShape, GateConfig, HeadConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
+use crate::i3d::I3dConfig;
+use crate::inception::InceptionConfig;
+use crate::r2plus1d::R2plus1dConfig;
+use crate::x3d::X3dConfig;
 
 /// A network, by its `backbone`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +16,37 @@ use crate::ModelError;
 pub enum ModelConfig {
     /// R(2+1)D: residual blocks of spatial and temporal convolutions.
     R2plus1d(R2plus1dConfig),
+    /// X3D: residual blocks of wide depthwise convolutions.
+    X3d(X3dConfig),
+    /// I3D on ResNet: bottleneck blocks, some of them with a temporal kernel.
+    I3d(I3dConfig),
+    /// I3D on Inception-V2: blocks of parallel branches.
+    Inception(InceptionConfig),
+}
+
+/// The settings that every backbone has, beside its own in the same document.
+///
+/// Each backbone's config flattens this and denies unknown fields, which serde documents as unsupported; it works for a
+/// flattened struct, and a test below would tell if it no longer did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct General {
+    /// Classes of the head.
+    pub classes: i64,
+    /// Share of the head's inputs that training drops; without it the backbone's published one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Which convolutions choose.
+    #[serde(default)]
+    pub dynamic: Dynamic,
+    /// Along what they may save.
+    #[serde(default = "General::both")]
+    pub axes: Axes,
+    /// Options an axis: 2 or 3.
+    #[serde(default = "General::two")]
+    pub search_space: usize,
+    /// The gates.
+    #[serde(default)]
+    pub gate: GateConfig,
 }
 
 /// Which convolutions choose what they compute.
@@ -20,22 +55,11 @@ pub enum ModelConfig {
 pub enum Dynamic {
     /// None: the plain backbone.
     None,
-    /// The spatial ones.
+    /// Those whose kernel extends over space.
     Spatial,
     /// All but the stem, the shortcuts and the head.
     #[default]
     All,
-}
-
-/// How many channels lie between the spatial and the temporal convolution of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Midplanes {
-    /// One number a block, from its input and output: torchvision.
-    #[default]
-    Shared,
-    /// One number a convolution: VMZ, ig65m. Their batch norms have ε = 1e-3.
-    PerConv,
 }
 
 /// Shape of the clips that a network is made for.
@@ -61,74 +85,20 @@ impl ClipShape {
     }
 }
 
-/// R(2+1)D in the torchvision layout.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct R2plus1dConfig {
-    /// Blocks of the four stages: `[2, 2, 2, 2]` is the 18, `[3, 4, 6, 3]` the 34.
-    pub blocks: [i64; 4],
-    /// Channels of the four stages; the stem gives as many as the first.
-    #[serde(default = "R2plus1dConfig::published_widths")]
-    pub widths: [i64; 4],
-    /// Channels between the stem's two convolutions; without it 45 for a first width of 64, and in proportion.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stem: Option<i64>,
-    /// Step of the stem over space: 2 as published, 4 for small nets that must be quick.
-    #[serde(default = "R2plus1dConfig::two")]
-    pub stem_stride: i64,
-    /// Channels between the two convolutions of a unit.
-    #[serde(default)]
-    pub midplanes: Midplanes,
-    /// Classes of the head.
-    pub classes: i64,
-    /// Residual branches start at zero (γ of their last norm), so that training begins near the identity.
-    #[serde(default = "yes")]
-    pub zero_gamma: bool,
-    /// Which convolutions choose.
-    #[serde(default)]
-    pub dynamic: Dynamic,
-    /// Along what they may save.
-    #[serde(default = "R2plus1dConfig::both")]
-    pub axes: Axes,
-    /// Options an axis: 2 or 3.
-    #[serde(default = "R2plus1dConfig::two_options")]
-    pub search_space: usize,
-    /// The gates.
-    #[serde(default)]
-    pub gate: GateConfig,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl R2plus1dConfig {
-    fn published_widths() -> [i64; 4] {
-        [64, 128, 256, 512]
-    }
-
+impl General {
     fn both() -> Axes {
         Axes::Both
     }
 
-    fn two() -> i64 {
+    fn two() -> usize {
         2
     }
 
-    fn two_options() -> usize {
-        2
-    }
-
-    /// The plain R(2+1)D-18 of torchvision.
-    pub fn r18(classes: i64) -> Self {
+    /// A plain backbone with the published dropout.
+    pub(crate) fn plain(classes: i64) -> Self {
         Self {
-            blocks: [2; 4],
-            widths: Self::published_widths(),
-            stem: None,
-            stem_stride: 2,
-            midplanes: Midplanes::Shared,
             classes,
-            zero_gamma: false,
+            dropout: None,
             dynamic: Dynamic::None,
             axes: Axes::Both,
             search_space: 2,
@@ -136,40 +106,32 @@ impl R2plus1dConfig {
         }
     }
 
-    /// The plain R(2+1)D-34 of VMZ and ig65m.
-    pub fn r34(classes: i64) -> Self {
-        Self { blocks: [3, 4, 6, 3], midplanes: Midplanes::PerConv, ..Self::r18(classes) }
+    /// What makes the convolutions of this kernel dynamic, if anything does; stem, shortcuts and head don't ask.
+    pub(crate) fn dynamic_config(&self, [_, height, width]: [i64; 3]) -> Option<DynamicConfig> {
+        let dynamic = match self.dynamic {
+            Dynamic::None => false,
+            Dynamic::Spatial => height > 1 || width > 1,
+            Dynamic::All => true,
+        };
+        dynamic.then_some(DynamicConfig { axes: self.axes, search_space: self.search_space, gate: self.gate })
     }
 
-    /// Channels between the stem's two convolutions.
-    pub(crate) fn stem_channels(&self) -> i64 {
-        self.stem.unwrap_or_else(|| ((self.widths[0] * 45 + 32) / 64).max(1))
-    }
-
-    /// ε of the batch norms, which comes with the layout.
-    pub(crate) fn eps(&self) -> f64 {
-        match self.midplanes {
-            Midplanes::Shared => 1e-5,
-            Midplanes::PerConv => 1e-3,
-        }
-    }
-
-    /// Settings of the dynamic convolutions, if there are any.
-    pub(crate) fn dynamic_config(&self) -> Option<DynamicConfig> {
-        let config = DynamicConfig { axes: self.axes, search_space: self.search_space, gate: self.gate };
-        (self.dynamic != Dynamic::None).then_some(config)
+    /// A head over `channels`, with the backbone's `published` dropout unless another is asked for.
+    pub(crate) fn head(&self, channels: i64, published: f64) -> HeadConfig {
+        HeadConfig { channels, classes: self.classes, dropout: self.dropout.unwrap_or(published) }
     }
 
     fn validate(&self) -> Result<(), ModelError> {
-        for blocks in self.blocks {
-            bounded("blocks", blocks, 1..=64, "from 1 to 64 in each of the four stages")?;
+        bounded("classes", self.classes, 1..=1_000_000, "from 1 to 1000000")?;
+        bounded("search_space", self.search_space as i64, 2..=3, "2 or 3")?;
+        bounded("gate.hidden", self.gate.hidden, 1..=4096, "from 1 to 4096")?;
+        let dropout = self.dropout.unwrap_or_default();
+        within("dropout", dropout, (0.0..1.0).contains(&dropout), "from 0 to below 1")?;
+        for (field, value) in [("gate.full_bias", self.gate.full_bias), ("gate.other_bias", self.gate.other_bias)] {
+            within(field, value, value.is_finite(), "a finite number")?;
         }
-        for width in self.widths {
-            bounded("widths", width, 1..=4096, "from 1 to 4096 in each of the four stages")?;
-        }
-        bounded("stem", self.stem_channels(), 1..=4096, "from 1 to 4096")?;
-        bounded("stem_stride", self.stem_stride, 1..=8, "from 1 to 8")?;
-        validate_dynamic(self.classes, self.search_space, &self.gate)
+        let deviation = self.gate.output_std;
+        within("gate.output_std", deviation, (0.0..=10.0).contains(&deviation), "from 0 to 10")
     }
 }
 
@@ -180,53 +142,75 @@ impl ModelConfig {
     /// [`ModelError::Setting`] for the first setting that is out of its bounds.
     pub fn validate(&self) -> Result<(), ModelError> {
         match self {
-            ModelConfig::R2plus1d(config) => config.validate(),
+            Self::R2plus1d(config) => config.validate(),
+            Self::X3d(config) => config.validate(),
+            Self::I3d(config) => config.validate(),
+            Self::Inception(config) => config.validate(),
+        }?;
+        self.general().validate()
+    }
+
+    /// The settings that every backbone has.
+    pub fn general(&self) -> &General {
+        match self {
+            Self::R2plus1d(config) => &config.general,
+            Self::X3d(config) => &config.general,
+            Self::I3d(config) => &config.general,
+            Self::Inception(config) => &config.general,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn general_mut(&mut self) -> &mut General {
+        match self {
+            Self::R2plus1d(config) => &mut config.general,
+            Self::X3d(config) => &mut config.general,
+            Self::I3d(config) => &mut config.general,
+            Self::Inception(config) => &mut config.general,
         }
     }
 
     /// Number of classes of the head.
     pub fn classes(&self) -> i64 {
-        match self {
-            ModelConfig::R2plus1d(config) => config.classes,
-        }
+        self.general().classes
     }
 
     /// Which convolutions choose.
     pub fn dynamic(&self) -> Dynamic {
-        match self {
-            ModelConfig::R2plus1d(config) => config.dynamic,
-        }
+        self.general().dynamic
+    }
+
+    /// The same network with another choice of what is dynamic.
+    #[must_use]
+    pub fn with_dynamic(mut self, dynamic: Dynamic) -> Self {
+        self.general_mut().dynamic = dynamic;
+        self
     }
 }
 
-/// Settings that every backbone has.
-fn validate_dynamic(classes: i64, search_space: usize, gate: &GateConfig) -> Result<(), ModelError> {
-    bounded("classes", classes, 1..=1_000_000, "from 1 to 1000000")?;
-    bounded("search_space", search_space as i64, 2..=3, "2 or 3")?;
-    bounded("gate.hidden", gate.hidden, 1..=4096, "from 1 to 4096")?;
-    let finite = "a finite number";
-    for (field, value) in [("gate.full_bias", gate.full_bias), ("gate.other_bias", gate.other_bias)] {
-        if !value.is_finite() {
-            return Err(ModelError::Setting { field, value: value.to_string(), bound: finite });
-        }
-    }
-    if !(0.0..=10.0).contains(&gate.output_std) {
-        let value = gate.output_std.to_string();
-        return Err(ModelError::Setting { field: "gate.output_std", value, bound: "from 0 to 10" });
-    }
-    Ok(())
-}
-
-fn bounded(
+/// Refuses a setting that is out of its bounds.
+pub(crate) fn bounded(
     field: &'static str,
     value: i64,
     range: std::ops::RangeInclusive<i64>,
     bound: &'static str,
 ) -> Result<(), ModelError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ModelError::Setting { field, value: value.to_string(), bound })
+    within(field, value, range.contains(&value), bound)
+}
+
+/// Refuses a setting if it is not `good`.
+pub(crate) fn within(
+    field: &'static str,
+    value: impl ToString,
+    good: bool,
+    bound: &'static str,
+) -> Result<(), ModelError> {
+    if good { Ok(()) } else { Err(ModelError::Setting { field, value: value.to_string(), bound }) }
+}
+
+/// The default of switches that are on.
+pub(crate) fn yes() -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -252,12 +236,31 @@ mod tests {
     #[test]
     fn a_document_becomes_a_config_and_back() {
         let config = parse(DEMO).expect("a good document");
-        let ModelConfig::R2plus1d(r2plus1d) = &config;
-        assert_eq!(r2plus1d.gate, GateConfig { hidden: 32, ..GateConfig::default() });
+        let ModelConfig::R2plus1d(r2plus1d) = &config else { panic!("another backbone: {config:?}") };
+        assert_eq!(r2plus1d.general.gate, GateConfig { hidden: 32, ..GateConfig::default() });
         assert_eq!(r2plus1d.stem_channels(), 11);
         config.validate().expect("within bounds");
         let written = toml::to_string(&config).expect("a config is a document");
         assert_eq!(parse(&written).expect("what was written"), config);
+    }
+
+    #[test]
+    fn a_backbone_and_its_classes_are_enough_and_the_rest_is_the_published_one() {
+        for (backbone, published) in [
+            ("x3d", ModelConfig::X3d(X3dConfig::m(7))),
+            ("i3d", ModelConfig::I3d(I3dConfig::r50(7))),
+            ("inception", ModelConfig::Inception(InceptionConfig::v2(7))),
+        ] {
+            let config = parse(&format!("backbone = {backbone:?}\nclasses = 7")).expect("a short document");
+            assert_eq!(config, published.with_dynamic(Dynamic::All));
+            let written = toml::to_string(&config).expect("a config is a document");
+            assert_eq!(parse(&written).expect("what was written"), config);
+            let error =
+                parse(&format!("backbone = {backbone:?}\nclasses = 7\nmidplanes = \"shared\"")).expect_err("not its");
+            assert!(error.to_string().contains("midplanes"), "{error}");
+            let error = parse(&format!("backbone = {backbone:?}")).expect_err("no classes").to_string();
+            assert!(error.contains("classes"), "{error}");
+        }
     }
 
     #[test]
@@ -278,6 +281,7 @@ mod tests {
             ("search_space = 2", "search_space = 4", "model setting `search_space` is 4: it must be 2 or 3"),
             ("classes = 8", "classes = 0", "model setting `classes` is 0: it must be from 1 to 1000000"),
             ("hidden = 32", "hidden = 0", "model setting `gate.hidden` is 0: it must be from 1 to 4096"),
+            ("classes = 8", "classes = 8\ndropout = 1", "model setting `dropout` is 1: it must be from 0 to below 1"),
             ("hidden = 32", "full_bias = inf", "model setting `gate.full_bias` is inf: it must be a finite number"),
         ];
         for (from, to, expected) in cases {

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::config::ClipShape;
+
 /// Why a network could not be made or filled.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -15,6 +17,17 @@ pub enum ModelError {
         value: String,
         /// What it may be.
         bound: &'static str,
+    },
+    /// Nothing of the clip is left at some layer.
+    #[error(
+        "clips of {} frames of {}×{} pixels leave {layer} nothing to compute: take more frames or a larger crop",
+        .clip.frames, .clip.height, .clip.width
+    )]
+    Clip {
+        /// The clip.
+        clip: ClipShape,
+        /// The first layer that would give nothing.
+        layer: String,
     },
     /// The bytes are not a safetensors file.
     #[error("reading weights as safetensors: {0}; the file is damaged or of another format")]

@@ -4,6 +4,8 @@ use nn::{ForcedGates, LayerCost, LayerGates, PolicyPlan};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
+use crate::config::ClipShape;
+use crate::network::Backbone;
 
 /// Costs of all layers of a network for one clip, and of what policies leave of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +29,15 @@ pub struct DynamicLayer {
 }
 
 impl CostModel {
-    pub(crate) fn new(layers: Vec<LayerCost>) -> Self {
-        Self { layers }
+    /// Costs of a network for clips of this shape.
+    pub(crate) fn traced(backbone: &dyn Backbone, clip: ClipShape) -> Result<Self, ModelError> {
+        clip.validate()?;
+        let layers = backbone.trace(clip.features());
+        let empty = |layer: &&LayerCost| layer.output.frames.min(layer.output.height).min(layer.output.width) < 1;
+        match layers.iter().find(empty) {
+            Some(layer) => Err(ModelError::Clip { clip, layer: layer.name.clone() }),
+            None => Ok(Self { layers }),
+        }
     }
 
     /// All convolutions and linear layers.

@@ -1,9 +1,9 @@
 //! Video networks, one a file, each dynamic by one setting.
 //!
 //! ```no_run
-//! use models::{ClipShape, ModelConfig, Mode, Network, Policy, R2plus1dConfig};
+//! use models::{ClipShape, Dynamic, ModelConfig, Mode, Network, Policy, R2plus1dConfig};
 //! # fn main() -> Result<(), models::ModelError> {
-//! let config = ModelConfig::R2plus1d(R2plus1dConfig::r18(400));
+//! let config = ModelConfig::R2plus1d(R2plus1dConfig::r18(400)).with_dynamic(Dynamic::All);
 //! let clip = ClipShape { frames: 16, height: 112, width: 112 };
 //! let network = Network::build(&config, clip, 1, tch::Device::Cpu)?;
 //! # let x_ncthw = tch::Tensor::zeros([1, 3, 16, 112, 112], (tch::Kind::Float, tch::Device::Cpu));
@@ -20,14 +20,22 @@ mod build;
 mod config;
 mod error;
 mod flops;
+mod i3d;
+mod inception;
 mod network;
 mod r2plus1d;
 mod weights;
+mod x3d;
 
-pub use config::{ClipShape, Dynamic, Midplanes, ModelConfig, R2plus1dConfig};
+pub use config::{ClipShape, Dynamic, General, ModelConfig};
 pub use error::ModelError;
 pub use flops::{CostModel, DynamicLayer};
+pub use i3d::I3dConfig;
+pub use inception::InceptionConfig;
 pub use network::{Forward, Mode, Network};
 pub use nn::{
-    Axes, ForcedGates, GateConfig, LayerCost, LayerGates, NormStatistics, Param, Params, Policy, PolicyPlan, Role,
+    Axes, ForcedGates, GateConfig, LayerCost, LayerGates, NormStatistics, Param, Params, Pass, Policy, PolicyPlan,
+    Role, Stream,
 };
+pub use r2plus1d::{Midplanes, R2plus1dConfig};
+pub use x3d::X3dConfig;

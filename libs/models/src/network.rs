@@ -57,7 +57,14 @@ impl Network {
     /// # Panics
     /// If the input has another shape, or if a [`Policy::Fixed`] plan does not fit (see [`CostModel::check_plan`]).
     pub fn forward(&self, x_ncthw: &Tensor, mode: Mode, policy: &Policy) -> Forward {
-        let mut pass = Pass::new(mode.train, policy);
+        self.forward_pass(x_ncthw, Pass::new(mode.train, policy))
+    }
+
+    /// [`Network::forward`] with all that a pass may be told, the seed of dropout masks for one.
+    ///
+    /// # Panics
+    /// As [`Network::forward`].
+    pub fn forward_pass(&self, x_ncthw: &Tensor, mut pass: Pass) -> Forward {
         let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
         Forward { logits_nk, gates: pass.gates }
     }
@@ -70,10 +77,9 @@ impl Network {
     /// Multiply-adds at another clip shape.
     ///
     /// # Errors
-    /// If the shape is out of bounds.
+    /// If the shape is out of bounds, or too short for the network.
     pub fn costs_at(&self, clip: ClipShape) -> Result<CostModel, ModelError> {
-        clip.validate()?;
-        Ok(CostModel::new(self.backbone.trace(clip.features())))
+        CostModel::traced(self.backbone.as_ref(), clip)
     }
 
     /// Parameters and buffers, sorted by name, and the batch-norm statistics.

@@ -2,14 +2,53 @@
 //!
 //! A 3-D convolution is cut in two: `1×3×3` over space into `mid` channels, norm, ReLU, `3×1×1` over time.
 
-use nn::{
-    Activation, ConvConfig, ConvUnit, ConvUnitConfig, DynamicConfig, FeatureShape, Head, HeadConfig, LayerCost, Pass,
-    Residual, Scope,
-};
+use nn::{Activation, ConvConfig, ConvUnit, ConvUnitConfig, FeatureShape, Head, LayerCost, Pass, Residual, Scope};
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::config::{Dynamic, Midplanes, R2plus1dConfig};
+use crate::ModelError;
+use crate::config::{General, bounded, yes};
 use crate::network::Backbone;
+
+/// How many channels lie between the spatial and the temporal convolution of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Midplanes {
+    /// One number a block, from its input and output: torchvision.
+    #[default]
+    Shared,
+    /// One number a convolution: VMZ, ig65m. Their batch norms have ε = 1e-3.
+    PerConv,
+}
+
+/// R(2+1)D in the torchvision layout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct R2plus1dConfig {
+    /// Blocks of the four stages: `[2, 2, 2, 2]` is the 18, `[3, 4, 6, 3]` the 34.
+    pub blocks: [i64; 4],
+    /// Channels of the four stages; the stem gives as many as the first.
+    #[serde(default = "R2plus1dConfig::published_widths")]
+    pub widths: [i64; 4],
+    /// Channels between the stem's two convolutions; without it 45 for a first width of 64, and in proportion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<i64>,
+    /// Step of the stem over space: 2 as published, 4 for small nets that must be quick.
+    #[serde(default = "R2plus1dConfig::two")]
+    pub stem_stride: i64,
+    /// Channels between the two convolutions of a unit.
+    #[serde(default)]
+    pub midplanes: Midplanes,
+    /// Residual branches start at zero (γ of their last norm), so that training begins near the identity.
+    #[serde(default = "yes")]
+    pub zero_gamma: bool,
+    /// What every backbone has.
+    #[serde(flatten)]
+    pub general: General,
+}
+
+/// Published rate of dropout.
+const DROPOUT: f64 = 0.0;
 
 /// The network.
 #[derive(Debug)]
@@ -43,6 +82,56 @@ struct BlockConfig {
 }
 
 impl R2plus1dConfig {
+    fn published_widths() -> [i64; 4] {
+        [64, 128, 256, 512]
+    }
+
+    fn two() -> i64 {
+        2
+    }
+
+    /// The plain R(2+1)D-18 of torchvision.
+    pub fn r18(classes: i64) -> Self {
+        Self {
+            blocks: [2; 4],
+            widths: Self::published_widths(),
+            stem: None,
+            stem_stride: 2,
+            midplanes: Midplanes::Shared,
+            zero_gamma: false,
+            general: General::plain(classes),
+        }
+    }
+
+    /// The plain R(2+1)D-34 of VMZ and ig65m.
+    pub fn r34(classes: i64) -> Self {
+        Self { blocks: [3, 4, 6, 3], midplanes: Midplanes::PerConv, ..Self::r18(classes) }
+    }
+
+    /// Channels between the stem's two convolutions.
+    pub(crate) fn stem_channels(&self) -> i64 {
+        self.stem.unwrap_or_else(|| ((self.widths[0] * 45 + 32) / 64).max(1))
+    }
+
+    /// ε of the batch norms, which comes with the layout.
+    fn eps(&self) -> f64 {
+        match self.midplanes {
+            Midplanes::Shared => 1e-5,
+            Midplanes::PerConv => 1e-3,
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ModelError> {
+        for blocks in self.blocks {
+            bounded("blocks", blocks, 1..=64, "from 1 to 64 in each of the four stages")?;
+        }
+        for width in self.widths {
+            bounded("widths", width, 1..=4096, "from 1 to 4096 in each of the four stages")?;
+        }
+        bounded("stem", self.stem_channels(), 1..=4096, "from 1 to 4096")?;
+        bounded("stem_stride", self.stem_stride, 1..=8, "from 1 to 8")
+    }
+
     /// Registers the network for clips of shape `clip`.
     pub(crate) fn init(&self, scope: &Scope, clip: FeatureShape) -> R2plus1d {
         let (stem, mut shape) = self.init_stem(&scope.sub("stem"), clip);
@@ -57,7 +146,7 @@ impl R2plus1dConfig {
                 shape = output;
             }
         }
-        let head = HeadConfig { channels: shape.channels, classes: self.classes }.init(&scope.sub("fc"));
+        let head = self.general.head(shape.channels, DROPOUT).init(&scope.sub("fc"));
         R2plus1d { stem, blocks, head }
     }
 
@@ -94,10 +183,10 @@ impl R2plus1dConfig {
         let FactoredConfig { inputs, mid, outputs, stride, last } = config;
         let space = ConvConfig::same(inputs, mid, [1, 3, 3], [1, stride, stride]);
         let time = ConvConfig::same(mid, outputs, [3, 1, 1], [stride, 1, 1]);
-        let dynamic = self.dynamic_config();
-        let space = ConvUnitConfig { dynamic, ..self.unit(space, ["0.0", "0.1"]) };
+        let dynamic = |conv: ConvConfig| self.general.dynamic_config(conv.kernel);
+        let space = ConvUnitConfig { dynamic: dynamic(space), ..self.unit(space, ["0.0", "0.1"]) };
         let time = ConvUnitConfig {
-            dynamic: dynamic.filter(|_: &DynamicConfig| self.dynamic == Dynamic::All),
+            dynamic: dynamic(time),
             activation: if last { Activation::None } else { Activation::Relu },
             gamma: if last && self.zero_gamma { 0.0 } else { 1.0 },
             ..self.unit(time, ["0.3", "1"])
@@ -166,7 +255,7 @@ impl Backbone for R2plus1d {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let stem = self.stem.forward_t(x_ncthw, pass);
         let features = self.blocks.iter().fold(stem, |x, block| block.forward_t(&x, pass));
-        self.head.forward(&features)
+        self.head.forward_t(&features, pass)
     }
 
     fn trace(&self, clip: FeatureShape) -> Vec<LayerCost> {

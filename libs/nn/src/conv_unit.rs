@@ -105,3 +105,103 @@ impl ConvUnit {
         output
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::{Axes, ForcedGates, GateConfig, Init, ParamsBuilder, Policy, PolicyPlan, Role};
+
+    const KERNELS: [[i64; 3]; 4] = [[1, 1, 1], [1, 3, 3], [3, 1, 1], [3, 3, 3]];
+
+    fn random(name: &str, shape: &[i64]) -> Tensor {
+        Init::Normal(1.0).tensor((8, name), shape, Kind::Float, Device::Cpu)
+    }
+
+    /// A dynamic unit whose every parameter and statistic is away from its start.
+    fn unit(conv: ConvConfig, input: FeatureShape, (activation, search_space): (Activation, usize)) -> ConvUnit {
+        let gate = GateConfig { hidden: 4, ..GateConfig::default() };
+        let config = ConvUnitConfig {
+            conv,
+            conv_name: "conv",
+            norm_name: Some("norm"),
+            eps: 1e-5,
+            gamma: 1.0,
+            activation,
+            dynamic: Some(DynamicConfig { axes: Axes::Both, search_space, gate }),
+        };
+        let builder = ParamsBuilder::new(3, Kind::Float, Device::Cpu);
+        let (unit, _) = config.init(&builder.root(), input);
+        let params = builder.finish();
+        tch::no_grad(|| {
+            for param in params.all().iter().filter(|param| param.role != Role::Buffer) {
+                let _ = param.tensor.shallow_clone().g_add_(&(random(&param.name, &param.tensor.size()) * 0.3));
+            }
+        });
+        let channels = [conv.outputs];
+        let statistics = Tensor::cat(&[random("mean", &channels), random("variance", &channels).exp()], 0);
+        let gates = params.norm_layout().len - 2 * conv.outputs;
+        // The gate is made before the norm.
+        params.apply_norm_statistics(&Tensor::cat(&[random("gate", &[gates]).exp(), statistics], 0), 1.0);
+        unit
+    }
+
+    /// Weights of `clips` by options, at least one of each clip's live.
+    fn weights(clips: &[[f32; 3]], options: usize) -> Tensor {
+        let rows = clips.iter().flat_map(|clip| {
+            let mut row = clip[..options].to_vec();
+            if row.iter().all(|v| *v == 0.0) {
+                row[options - 1] = 1.0;
+            }
+            row
+        });
+        Tensor::from_slice(&rows.collect::<Vec<f32>>()).reshape([clips.len() as i64, options as i64])
+    }
+
+    fn clip_weights() -> impl Strategy<Value = [f32; 3]> {
+        let weight = prop_oneof![Just(0.0_f32), 0.05_f32..1.0];
+        [weight.clone(), weight.clone(), weight]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(120))]
+
+        /// Dense and depthwise, under every activation: what skips, with norm and activation on the way out, is what computes
+        /// everything and finishes by separate operations.
+        #[test]
+        fn a_unit_that_skips_is_the_unit_that_computes_everything(
+            channels in 1..12_i64, frames in 1..8_i64, width in 3..9_i64, kernel in 0..4_usize, depthwise in any::<bool>(),
+            stride in 1..3_i64, search_space in 2..4_usize,
+            activation in prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Swish)],
+            time in prop::collection::vec(clip_weights(), 3), channel in prop::collection::vec(clip_weights(), 3),
+        ) {
+            let inputs = if depthwise { channels } else { 5 };
+            let conv = ConvConfig {
+                groups: if depthwise { channels } else { 1 },
+                ..ConvConfig::same(inputs, channels, KERNELS[kernel], [1, stride, stride])
+            };
+            let input = FeatureShape { channels: inputs, frames, height: 5, width };
+            let unit = unit(conv, input, (activation, search_space));
+            let AnyConv::Dynamic(dynamic) = &unit.conv else { return Ok(()) };
+            let mut costs = Vec::new();
+            unit.trace(input, &mut costs);
+            let options = costs[0].dynamic.as_ref().expect("a dynamic layer");
+            let plan = PolicyPlan { layers: vec![ForcedGates {
+                v_time_no: weights(&time, options.time_factors.len()),
+                v_channel_no: weights(&channel, options.channels.len()),
+            }] };
+            let x = random("x", &[3, inputs, frames, 5, width]);
+            let policy = Policy::Fixed(&plan);
+            let (skipped, expected) = tch::no_grad(|| {
+                let everything = dynamic.forward_t(&x, &mut Pass::new(true, &policy));
+                (unit.forward_t(&x, &mut Pass::new(false, &policy)), unit.finish.after(everything, false))
+            });
+            prop_assert_eq!(skipped.size(), expected.size());
+            let error = (&skipped - &expected).abs().max().double_value(&[]);
+            let scale = expected.abs().max().double_value(&[]).max(1e-6);
+            prop_assert!(error <= 1e-4 * scale, "{} of {}", error, scale);
+        }
+    }
+}

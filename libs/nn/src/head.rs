@@ -1,9 +1,9 @@
-//! The head: average over time and space, then a linear layer.
+//! The head: average over time and space, maybe dropout, then a linear layer.
 
 use tch::Tensor;
 
 use crate::macs::{FeatureShape, LayerCost};
-use crate::{Init, Role, Scope};
+use crate::{Dropout, Init, Pass, Role, Scope};
 
 /// Configuration of a [`Head`].
 #[derive(Debug, Clone, Copy)]
@@ -12,11 +12,14 @@ pub struct HeadConfig {
     pub channels: i64,
     /// Classes out.
     pub classes: i64,
+    /// Share of the averaged features that training drops.
+    pub dropout: f64,
 }
 
-/// Global average pool and a linear layer with bias.
+/// Global average pool, dropout and a linear layer with bias.
 #[derive(Debug)]
 pub struct Head {
+    dropout: Dropout,
     weight: Tensor,
     bias: Tensor,
     path: String,
@@ -26,6 +29,7 @@ impl HeadConfig {
     /// Registers `<scope>.weight` and `<scope>.bias`: weights normal with deviation 0.01, biases 0.
     pub fn init(&self, scope: &Scope) -> Head {
         Head {
+            dropout: Dropout::new(self.dropout, scope),
             weight: scope.param("weight", Role::Weight, &[self.classes, self.channels], Init::Normal(0.01)),
             bias: scope.param("bias", Role::NormOrBias, &[self.classes], Init::Constant(0.0)),
             path: scope.path().to_owned(),
@@ -39,9 +43,9 @@ impl Head {
     ///
     /// # Panics
     /// If the input does not have this shape.
-    pub fn forward(&self, x_ncthw: &Tensor) -> Tensor {
+    pub fn forward_t(&self, x_ncthw: &Tensor, pass: &Pass) -> Tensor {
         let pooled_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, None);
-        pooled_nc.linear(&self.weight, Some(&self.bias))
+        self.dropout.forward_t(&pooled_nc, pass).linear(&self.weight, Some(&self.bias))
     }
 
     /// Adds the cost of a clip to `costs`.

@@ -43,30 +43,40 @@ impl Init {
     }
 }
 
-/// SplitMix64, started from the seed and the name. Not cryptographic: it only has to be the same everywhere.
-struct Stream(u64);
+/// Random numbers as a pure function: SplitMix64, started from a seed and a name. Not cryptographic: it only has to be the
+/// same everywhere, for ever (initial values and dropout masks come from it, so it is part of the checkpoint format).
+///
+/// ```
+/// let draw = |name| nn::Stream::new(1, name).draw();
+/// assert_eq!(draw("fc.dropout"), draw("fc.dropout"));
+/// assert_ne!(draw("fc.dropout"), draw("fc.weight"));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Stream(u64);
 
 impl Stream {
-    fn new(seed: u64, name: &str) -> Self {
+    /// The stream of this seed and name.
+    pub fn new(seed: u64, name: &str) -> Self {
         // FNV-1a over the name, then one mixing round with the seed.
         let hash = name
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         let mut stream = Self(hash ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        stream.0 = stream.next();
+        stream.0 = stream.draw();
         stream
     }
 
-    fn next(&mut self) -> u64 {
+    /// Uniform over all of `u64`.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    /// In `[0, 1)`.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    /// Uniform over `[0, 1)`.
+    pub fn uniform(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Box-Muller, both values of each pair used.

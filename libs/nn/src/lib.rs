@@ -13,20 +13,17 @@
 //!
 //! Tensors end in their axes: `n` clips, `c` channels, `t` frames, `h`, `w`, and `o` options of a gate.
 
-mod activation;
 mod batch_norm;
 mod conv;
 mod conv_unit;
 mod dynamic;
+mod fixed;
 mod head;
 mod init;
 mod macs;
 mod params;
-mod pool;
 mod residual;
-mod squeeze_excite;
 
-pub use activation::Activation;
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
@@ -34,10 +31,9 @@ pub use dynamic::{
     Axes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Options, Pass, Policy,
     PolicyPlan,
 };
+pub use fixed::{Activation, Dropout, Pool, SqueezeExcite, SqueezeExciteConfig};
 pub use head::{Head, HeadConfig};
-pub use init::Init;
+pub use init::{Init, Stream};
 pub use macs::{DynamicCost, FeatureShape, LayerCost};
 pub use params::{NormStatistics, Param, Params, ParamsBuilder, Role, Scope};
-pub use pool::{Keep, Pool, Windows};
 pub use residual::Residual;
-pub use squeeze_excite::{SqueezeExcite, SqueezeExciteConfig};

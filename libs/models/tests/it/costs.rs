@@ -5,7 +5,8 @@ use models::{Dynamic, Mode, ModelConfig, Network, Policy, R2plus1dConfig};
 use crate::{build, clip, clips, small};
 
 fn r18(dynamic: Dynamic, search_space: usize, frames: i64) -> Network {
-    let config = R2plus1dConfig { dynamic, search_space, ..R2plus1dConfig::r18(400) };
+    let mut config = R2plus1dConfig::r18(400);
+    (config.general.dynamic, config.general.search_space) = (dynamic, search_space);
     build(&ModelConfig::R2plus1d(config), clip(frames, 112))
 }
 

@@ -5,23 +5,23 @@ mod network;
 mod published;
 mod weights;
 
-use models::{ClipShape, Dynamic, ModelConfig, Network, R2plus1dConfig};
+use models::{ClipShape, Dynamic, General, ModelConfig, Network, R2plus1dConfig};
 use tch::{Device, Kind, Tensor};
 
 /// A small dynamic network: four stages of one block.
 fn small(change: impl Fn(&mut R2plus1dConfig)) -> ModelConfig {
-    let mut config = R2plus1dConfig {
-        blocks: [1; 4],
-        widths: [6, 8, 10, 12],
-        zero_gamma: false,
-        dynamic: Dynamic::All,
-        ..R2plus1dConfig::r18(5)
-    };
-    // Gates that differ from clip to clip from the start.
-    config.gate.output_std = 1.0;
-    config.gate.hidden = 8;
+    let mut config =
+        R2plus1dConfig { blocks: [1; 4], widths: [6, 8, 10, 12], zero_gamma: false, ..R2plus1dConfig::r18(5) };
+    choosing(&mut config.general);
     change(&mut config);
     ModelConfig::R2plus1d(config)
+}
+
+/// Every layer chooses, by gates that differ from clip to clip from the start.
+fn choosing(general: &mut General) {
+    general.dynamic = Dynamic::All;
+    general.gate.output_std = 1.0;
+    general.gate.hidden = 8;
 }
 
 fn clip(frames: i64, size: i64) -> ClipShape {
@@ -39,7 +39,7 @@ fn seeded(config: &ModelConfig, clip: ClipShape, seed: u64) -> Network {
 }
 
 /// Values in [-1, 1), a pure function of name and index: FNV-1a over the name, SplitMix64 over the index. The same as in
-/// `golden/torchvision_r2plus1d.py`.
+/// `golden/exchange.py`.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     let key = name
         .bytes()

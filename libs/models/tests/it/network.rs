@@ -11,7 +11,7 @@ const TRAIN: Mode = Mode { train: true };
 #[test]
 fn skipping_equals_the_soft_forward_on_batches_of_mixed_policies() {
     for (axes, search_space) in [(Axes::Both, 2), (Axes::Both, 3), (Axes::Temporal, 3), (Axes::Channel, 2)] {
-        let config = small(|config| (config.axes, config.search_space) = (axes, search_space));
+        let config = small(|config| (config.general.axes, config.general.search_space) = (axes, search_space));
         let network = build(&config, clip(8, 32));
         for shape in [[6, 3, 8, 32, 32], [1, 3, 8, 32, 32], [3, 3, 5, 27, 30]] {
             let clips = clips(shape);
@@ -45,7 +45,7 @@ fn policies_differ_between_clips_and_can_be_forced_and_shuffled() {
 
 #[test]
 fn the_full_policy_equals_the_backbone() {
-    let (dynamic, plain) = (small(|_| ()), small(|config| config.dynamic = Dynamic::None));
+    let (dynamic, plain) = (small(|_| ()), small(|config| config.general.dynamic = Dynamic::None));
     let (dynamic, plain) = (build(&dynamic, clip(8, 32)), build(&plain, clip(8, 32)));
     let clips = clips([2, 3, 8, 32, 32]);
     let forward = |network: &Network| tch::no_grad(|| network.forward(&clips, EVAL, &Policy::Full)).logits_nk;
@@ -56,7 +56,7 @@ fn the_full_policy_equals_the_backbone() {
 
 #[test]
 fn every_trained_parameter_gets_a_gradient() {
-    let network = build(&small(|config| config.search_space = 3), clip(8, 32));
+    let network = build(&small(|config| config.general.search_space = 3), clip(8, 32));
     let forward = network.forward(&clips([4, 3, 8, 32, 32]), TRAIN, &Policy::Soft);
     forward.logits_nk.square().sum(Kind::Float).backward();
     for param in network.params().trained() {
@@ -68,7 +68,7 @@ fn every_trained_parameter_gets_a_gradient() {
 
 #[test]
 fn the_gates_decide_what_is_computed() {
-    let network = build(&small(|config| config.gate.output_std = 0.01), clip(8, 32));
+    let network = build(&small(|config| config.general.gate.output_std = 0.01), clip(8, 32));
     let clips = clips([2, 3, 8, 32, 32]);
     for (j, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         // β so far from 0 that the clip changes nothing: option j of the temporal axis and i of the channels.
@@ -117,7 +117,7 @@ fn networks_are_built_the_same_whatever_was_drawn_before() {
 
 #[test]
 fn only_the_spatial_convolutions_choose_if_asked() {
-    let network = build(&small(|config| config.dynamic = Dynamic::Spatial), clip(8, 32));
+    let network = build(&small(|config| config.general.dynamic = Dynamic::Spatial), clip(8, 32));
     let names: Vec<String> = network.costs().dynamic_layers().into_iter().map(|layer| layer.name).collect();
     assert_eq!(names.len(), 8);
     assert!(names.iter().all(|name| name.ends_with(".0.0")), "{names:?}");

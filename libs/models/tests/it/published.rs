@@ -102,8 +102,7 @@ fn outputs_are_torchvisions() {
 #[test]
 fn a_converted_network_under_the_full_policy_gives_torchvisions_outputs() {
     let (clips, expected) = golden();
-    let dynamic = R2plus1dConfig { dynamic: models::Dynamic::All, ..R2plus1dConfig::r18(400) };
-    let network = build(&ModelConfig::R2plus1d(dynamic), clip(8, 56));
+    let network = build(&r18().with_dynamic(models::Dynamic::All), clip(8, 56));
     fill(&network);
     let forward = tch::no_grad(|| network.forward(&clips, Mode { train: false }, &Policy::Full));
     assert_eq!(forward.gates.len(), 32);

@@ -36,7 +36,7 @@ fn weights_come_back_bit_for_bit() {
 
 #[test]
 fn a_backbone_goes_into_its_dynamic_network_and_out_again() {
-    let plain = seeded(&small(|config| config.dynamic = models::Dynamic::None), 1);
+    let plain = seeded(&small(|config| config.general.dynamic = models::Dynamic::None), 1);
     let dynamic = seeded(&small(|_| ()), 2);
     let bytes = plain.to_safetensors().expect("host memory");
     dynamic.load_backbone_safetensors(&bytes).expect("the same backbone");
@@ -56,8 +56,9 @@ fn missing_and_unexpected_names_are_both_told_and_nothing_is_overwritten() {
     assert!(error.contains("missing 1: fc.bias") && error.contains("unexpected 1: head.bias"), "{error}");
     assert!(before == network.to_safetensors().expect("host memory"));
     // A plain backbone lacks the gates: many names, few shown.
-    let plain =
-        seeded(&small(|config| config.dynamic = models::Dynamic::None), 1).to_safetensors().expect("host memory");
+    let plain = seeded(&small(|config| config.general.dynamic = models::Dynamic::None), 1)
+        .to_safetensors()
+        .expect("host memory");
     let error = network.load_safetensors(&plain).expect_err("no gates").to_string();
     assert!(error.contains("vared.layer1.0.conv1.0.0.cheap") && error.contains(" more"), "{error}");
 }

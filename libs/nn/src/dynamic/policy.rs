@@ -105,12 +105,14 @@ pub struct Pass<'a> {
     pub policy: &'a Policy<'a>,
     /// Weights of the dynamic layers that the clips have passed, in that order.
     pub gates: Vec<LayerGates>,
+    /// What dropout masks follow from in training; without it nothing is dropped.
+    pub dropout_seed: Option<u64>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass that has not begun.
     pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
-        Self { train, policy, gates: Vec::new() }
+        Self { train, policy, gates: Vec::new(), dropout_seed: None }
     }
 }
 

@@ -15,7 +15,7 @@ pub enum Activation {
 
 impl Activation {
     /// Applies it in place, and gives the tensor back.
-    pub(crate) fn apply_(self, mut x: Tensor) -> Tensor {
+    pub fn apply_(self, mut x: Tensor) -> Tensor {
         match self {
             Self::None => x,
             Self::Relu => x.relu_(),
