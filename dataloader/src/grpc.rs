@@ -1,4 +1,6 @@
-//! The `Loader` service: one stream a worker, one batch an ask.
+//! The `Loader` service: batches, one stream a worker and one batch an ask; views, one stream a video.
+
+mod views;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,8 @@ use futures::stream::FuturesUnordered;
 use proto::MAX_ASKS;
 use proto::loader::batches_request::Request as Wish;
 use proto::loader::loader_server::Loader;
-use proto::loader::{Ask, Batch, BatchesRequest, Open};
+use proto::loader::views_request::Request as FirstWord;
+use proto::loader::{Ask, Batch, BatchesRequest, Open, ViewsReply, ViewsRequest};
 use proto::status::Refusal;
 use ractor::ActorRef;
 use runtime::ask::ask;
@@ -17,9 +20,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::actors::Stages;
 use crate::actors::batch::BatchMsg;
 use crate::actors::wire::Wanted;
 use crate::data::DataSet;
+use views::{ViewStream, Wanted as WantedViews};
 
 /// A worker that connects says at once what it wants.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -29,23 +34,27 @@ const SET_DEADLINE: Duration = Duration::from_secs(120);
 const BATCH_DEADLINE: Duration = Duration::from_secs(900);
 /// Batches that wait for a slow connection.
 const OUTBOX_BATCHES: usize = 4;
+/// Views that wait for a slow reader.
+const OUTBOX_VIEWS: usize = 2;
 
 /// The service. Holds no data: asks the batch actor.
 pub struct LoaderService {
     batch: ActorRef<BatchMsg>,
+    stages: Stages,
     leaving: CancellationToken,
 }
 
 impl LoaderService {
-    /// A service over the batch actor. When `leaving` is cancelled, no more asks are taken.
-    pub fn new(batch: ActorRef<BatchMsg>, leaving: CancellationToken) -> Self {
-        Self { batch, leaving }
+    /// A service over the batch actor and the stages. When `leaving` is cancelled, no more asks are taken.
+    pub fn new(batch: ActorRef<BatchMsg>, stages: Stages, leaving: CancellationToken) -> Self {
+        Self { batch, stages, leaving }
     }
 }
 
 #[tonic::async_trait]
 impl Loader for LoaderService {
     type BatchesStream = ReceiverStream<Result<Batch, Status>>;
+    type ViewsStream = ReceiverStream<Result<ViewsReply, Status>>;
 
     async fn batches(
         &self,
@@ -57,31 +66,44 @@ impl Loader for LoaderService {
         let Some(Wish::Open(open)) = first.and_then(|message| message.request) else {
             return Err(Refusal::Invalid("the first message must be Open".to_owned()).into());
         };
-        let set = self.open(open).await?;
+        let set = open_set(&self.batch, open, true).await?;
         let (outbox, batches) = mpsc::channel(OUTBOX_BATCHES);
         let stream = BatchStream { batch: self.batch.clone(), set, outbox, leaving: self.leaving.clone() };
         tokio::spawn(stream.run(asks));
         Ok(Response::new(ReceiverStream::new(batches)))
     }
+
+    async fn views(&self, request: Request<Streaming<ViewsRequest>>) -> Result<Response<Self::ViewsStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = tokio::time::timeout(OPEN_DEADLINE, requests.message()).await;
+        let first = first.map_err(|_| Refusal::Late(format!("no Look within {OPEN_DEADLINE:?}")))??;
+        let Some(FirstWord::Look(look)) = first.and_then(|message| message.request) else {
+            return Err(Refusal::Invalid("the first message must be Look".to_owned()).into());
+        };
+        let wanted = WantedViews::parse(look)?;
+        let (outbox, views) = mpsc::channel(OUTBOX_VIEWS);
+        let stream = ViewStream { stages: self.stages.clone(), batch: self.batch.clone(), outbox };
+        tokio::spawn(stream.run(wanted, requests));
+        Ok(Response::new(ReceiverStream::new(views)))
+    }
 }
 
-impl LoaderService {
-    async fn open(&self, open: Open) -> Result<Arc<DataSet>, Refusal> {
-        let Open { run, recipe, store, digest } = open;
-        let answer = ask(&self.batch, "the batch actor", SET_DEADLINE, |reply| BatchMsg::Open { recipe, store, reply });
-        let set = match answer.await {
-            Ok(Ok(set)) => set,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(error) => return Err(Refusal::Broken(error.to_string())),
-        };
-        if set.digest != digest {
-            let found = &set.digest;
-            return Err(Refusal::Stale(format!(
-                "the data set of run {run:?} has changed: its digest is {found}, the run was planned with {digest}"
-            )));
-        }
-        Ok(set)
+/// The data set of a recipe. Its digest must be the one of `open`, if `is_known`.
+async fn open_set(batch: &ActorRef<BatchMsg>, open: Open, is_known: bool) -> Result<Arc<DataSet>, Refusal> {
+    let Open { run, recipe, store, digest } = open;
+    let answer = ask(batch, "the batch actor", SET_DEADLINE, |reply| BatchMsg::Open { recipe, store, reply });
+    let set = match answer.await {
+        Ok(Ok(set)) => set,
+        Ok(Err(error)) => return Err(error.into()),
+        Err(error) => return Err(Refusal::Broken(error.to_string())),
+    };
+    if is_known && set.digest != digest {
+        let found = &set.digest;
+        return Err(Refusal::Stale(format!(
+            "the data set of run {run:?} has changed: its digest is {found}, the run was planned with {digest}"
+        )));
     }
+    Ok(set)
 }
 
 /// One worker's stream.

@@ -24,3 +24,6 @@ pub const MAX_MESSAGE_BYTES: usize = 256 << 20;
 
 /// Most asks of one worker's stream that a loader holds unanswered; more is answered with `RESOURCE_EXHAUSTED`.
 pub const MAX_ASKS: usize = 64;
+
+/// Most bytes of a video file in one message.
+pub const MAX_CHUNK_BYTES: usize = 4 << 20;

@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use clips::{Frames, Scaler, Video, VideoError, View};
+use proto::status::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use runtime::OwnedThread;
 use runtime::owned_thread::ThreadError;
 use tokio::sync::Semaphore;
 
+use super::show::Showing;
 use crate::data::cache::FrameKey;
 use crate::data::{DataSet, FrameCache};
 use crate::error::ClipFault;
@@ -35,6 +37,8 @@ pub struct DecodeState {
 pub enum DecodeMsg {
     /// The pixels (thwc) of a position.
     Render(Work, RpcReplyPort<Result<Vec<u8>, ClipFault>>),
+    /// All views of a video, sent as they come.
+    Show(Box<Showing>),
 }
 
 /// One clip to render.
@@ -69,16 +73,26 @@ impl Actor for DecodeActor {
     async fn handle(
         &self,
         _: ActorRef<DecodeMsg>,
-        DecodeMsg::Render(work, reply): DecodeMsg,
+        message: DecodeMsg,
         state: &mut DecodeState,
     ) -> Result<(), ActorProcessingErr> {
         let (pool, frames) = (Arc::clone(&state.pool), Arc::clone(&state.frames));
-        tokio::spawn(async move {
-            let outcome = pool.run(move |scaler| render(&work, scaler, &frames)).await;
-            let flat = outcome.unwrap_or_else(|fault| Err(ClipFault::Crashed(fault.to_string())));
-            // Whoever asked may have gone: nothing is lost.
-            let _ = reply.send(flat);
-        });
+        match message {
+            DecodeMsg::Render(work, reply) => tokio::spawn(async move {
+                let outcome = pool.run(move |scaler| render(&work, scaler, &frames)).await;
+                let flat = outcome.unwrap_or_else(|fault| Err(ClipFault::Crashed(fault.to_string())));
+                // Whoever asked may have gone: nothing is lost.
+                let _ = reply.send(flat);
+            }),
+            DecodeMsg::Show(showing) => tokio::spawn(async move {
+                let outbox = showing.outbox.clone();
+                if let Err(fault) = pool.run(move |scaler| showing.show(scaler)).await {
+                    let fault = Refusal::Broken(ClipFault::Crashed(fault.to_string()).to_string());
+                    // Whoever asked may have gone.
+                    let _ = outbox.send(Err(fault.into())).await;
+                }
+            }),
+        };
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ pub mod decode;
 pub mod fetch;
 pub mod root;
 pub mod session;
+pub mod show;
 pub mod wire;
 
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Stages {
     pub clips_in_work: Arc<Semaphore>,
     /// One permit a batch that is being put together.
     pub batches_in_work: Arc<Semaphore>,
+    /// One permit a video that is being shown.
+    pub videos_in_work: Arc<Semaphore>,
 }
 
 /// Batches that are put together at a time, over all streams: the rest of the asks wait as a few bytes each.
@@ -50,6 +53,9 @@ impl Stages {
         decode_threads: usize,
     ) -> Self {
         let clips_in_work = Arc::new(Semaphore::new(2 * decode_threads + fetch::REQUESTS));
-        Self { fetch, decode, frames, clips_in_work, batches_in_work: Arc::new(Semaphore::new(BATCHES_IN_WORK)) }
+        // A thread that waits for a slow reader serves no batch: one is left to those.
+        let videos_in_work = Arc::new(Semaphore::new(decode_threads.saturating_sub(1).max(1)));
+        let batches_in_work = Arc::new(Semaphore::new(BATCHES_IN_WORK));
+        Self { fetch, decode, frames, clips_in_work, batches_in_work, videos_in_work }
     }
 }

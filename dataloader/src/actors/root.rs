@@ -42,6 +42,8 @@ pub struct Actors {
     pub batch: ActorRef<BatchMsg>,
     /// Speaks with the coordinator.
     pub session: ActorRef<SessionMsg>,
+    /// Fetch and decode.
+    pub stages: Stages,
 }
 
 /// What it holds.
@@ -59,8 +61,9 @@ impl Actor for RootActor {
         let RootArgs { config, address, channel, ending, ready } = args;
         let mut state = RootState { children: Children::default(), ending };
         let stages = state.start_stages(&config, &myself).await?;
+        let shared = stages.clone();
         let batch: ActorRef<BatchMsg> = state
-            .start(ChildSpec::new::<BatchActor, _>("batch", Policy::Essential, move || stages.clone()), &myself)
+            .start(ChildSpec::new::<BatchActor, _>("batch", Policy::Essential, move || shared.clone()), &myself)
             .await?;
         let session = SessionArgs {
             coordinator: config.coordinator,
@@ -75,7 +78,7 @@ impl Actor for RootActor {
             .start(ChildSpec::new::<SessionActor, _>("session", Policy::Essential, move || session.clone()), &myself)
             .await?;
         // Whoever started us may have given up.
-        let _ = ready.send(Actors { batch, session });
+        let _ = ready.send(Actors { batch, session, stages });
         Ok(state)
     }
 

@@ -42,7 +42,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> a
     let actors = actors.await.context("can't start the loader")?;
 
     let leaving = CancellationToken::new();
-    let service = proto::connect::serve_loader(LoaderService::new(actors.batch, leaving.clone()));
+    let service = proto::connect::serve_loader(LoaderService::new(actors.batch, actors.stages, leaving.clone()));
     let server = proto::connect::server(patience)
         .add_service(service)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), leaving.clone().cancelled_owned());

@@ -6,3 +6,4 @@ mod pack;
 mod refusals;
 mod run;
 mod serve;
+mod views;

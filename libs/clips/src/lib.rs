@@ -22,6 +22,7 @@ pub mod index;
 pub mod render;
 pub mod sample;
 pub mod transform;
+pub mod views;
 
 #[cfg(test)]
 mod footage;
@@ -34,3 +35,4 @@ pub use error::{Culprit, VideoError};
 pub use index::{Clip, Index, IndexError};
 pub use render::{render, wanted};
 pub use transform::View;
+pub use views::{Layout, Placement, ViewConfig, ViewError, ViewPixels, show};

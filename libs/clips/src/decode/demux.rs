@@ -6,7 +6,7 @@ use std::sync::Once;
 use bytes::Bytes;
 use ffmpeg_next::codec::packet::{Flags, Packet, Ref};
 use ffmpeg_next::format::context::{Input, StreamIo};
-use ffmpeg_next::{self as ffmpeg, Dictionary, ffi, format, media};
+use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi, format, media};
 
 use super::{Order, Video};
 use crate::VideoError;
@@ -36,6 +36,7 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
     // SAFETY: the pointer is valid as long as `parameters`, and both fields are plain integers.
     let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
     let (width, height) = check_size(width, height)?;
+    let fps = [stream.avg_frame_rate(), stream.rate()].into_iter().find_map(rate);
     let packets = read_packets(&mut input, index)?;
     if packets.is_empty() {
         return Err(VideoError::NoFrames);
@@ -44,7 +45,7 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
         let what = format!("its header lists {listed} frames, but only {} are there", packets.len());
         return Err(VideoError::Truncated { what });
     }
-    Ok(Video { order: order_of(&packets), packets, parameters, width, height })
+    Ok(Video { order: order_of(&packets), packets, parameters, width, height, fps })
 }
 
 /// Once a process: quiet, because every fault is reported by us, and bounded in memory.
@@ -102,6 +103,12 @@ fn read_packets(input: &mut Input, stream: usize) -> Result<Vec<Packet>, VideoEr
         }
         packets.push(packet);
     }
+}
+
+/// A rate as a number, if it is one.
+fn rate(rate: Rational) -> Option<f64> {
+    let fps = f64::from(rate.numerator()) / f64::from(rate.denominator());
+    (fps.is_finite() && fps > 0.0).then_some(fps)
 }
 
 /// Frames by timestamp, if each that is shown has one of its own.

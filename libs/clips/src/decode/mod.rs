@@ -11,6 +11,7 @@ mod demux;
 mod pass;
 mod scale;
 mod sniff;
+mod stream;
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,7 @@ use ffmpeg_next::codec;
 
 use crate::VideoError;
 pub use scale::Scaler;
+pub use stream::FrameSink;
 
 /// A video file whose frames are known but not decoded.
 pub struct Video {
@@ -27,6 +29,8 @@ pub struct Video {
     order: Order,
     width: u32,
     height: u32,
+    /// Frames a second, if the container says so.
+    fps: Option<f64>,
 }
 
 /// How frames are told apart.
@@ -92,6 +96,11 @@ impl Video {
     /// Rows, before scaling.
     pub fn height(&self) -> u32 {
         self.height
+    }
+
+    /// Frames a second on average, if the container says so.
+    pub fn fps(&self) -> Option<f64> {
+        self.fps
     }
 
     /// Decodes the wanted frames (in any order, repeats allowed), scaled so that the short side is `short_side`.

@@ -10,7 +10,7 @@ use super::{Frames, Scaler, Survey, Video};
 use crate::VideoError;
 
 /// Receives each decoded frame and says whether more are wanted.
-type Sink<'a> = &'a mut dyn FnMut(&frame::Video) -> Result<ControlFlow<()>, VideoError>;
+pub(super) type Sink<'a> = &'a mut dyn FnMut(&frame::Video) -> Result<ControlFlow<()>, VideoError>;
 
 impl Video {
     /// Decodes everything, keeps nothing: for packing and checking.
@@ -97,7 +97,7 @@ impl Video {
     }
 
     /// The packets between the last key frame that starts no later than the first wanted frame, and the last wanted one.
-    fn needed(&self, wanted: &[i64]) -> Range<usize> {
+    pub(super) fn needed(&self, wanted: &[i64]) -> Range<usize> {
         let is_wanted =
             |packet: &Packet| is_shown(packet) && packet.pts().is_some_and(|pts| wanted.binary_search(&pts).is_ok());
         let Some(first) = self.packets.iter().position(is_wanted) else { return 0..0 };
@@ -109,7 +109,7 @@ impl Video {
 
     /// Decodes a range of packets. Unless `keep` says so of its timestamp, a frame that no other refers to is skipped.
     /// Returns the last fault of the decoder, which is harmless if all wanted frames came out.
-    fn pass(
+    pub(super) fn pass(
         &self,
         range: Range<usize>,
         keep: &dyn Fn(i64) -> bool,

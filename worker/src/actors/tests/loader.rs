@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proto::loader::batches_request::Request as Wish;
 use proto::loader::loader_server::Loader;
-use proto::loader::{Ask, Batch, BatchesRequest};
+use proto::loader::{Ask, Batch, BatchesRequest, ViewsReply, ViewsRequest};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
@@ -49,6 +49,7 @@ impl FakeLoader {
 #[tonic::async_trait]
 impl Loader for FakeLoader {
     type BatchesStream = ReceiverStream<Result<Batch, Status>>;
+    type ViewsStream = ReceiverStream<Result<ViewsReply, Status>>;
 
     async fn batches(
         &self,
@@ -72,5 +73,9 @@ impl Loader for FakeLoader {
             }
         });
         Ok(Response::new(ReceiverStream::new(batches)))
+    }
+
+    async fn views(&self, _: Request<Streaming<ViewsRequest>>) -> Result<Response<Self::ViewsStream>, Status> {
+        Err(Status::unimplemented("nobody trains on views"))
     }
 }
