@@ -1,6 +1,6 @@
 //! Multiply-adds: the table of the method, to its digits.
 
-use models::{Dynamic, Mode, ModelConfig, Network, Policy, R2plus1dConfig};
+use models::{Dynamic, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Policy, R2plus1dConfig, X3dConfig};
 
 use crate::{build, clip, clips, small};
 
@@ -36,6 +36,23 @@ fn the_backbone_costs_what_is_published() {
     assert_eq!(rounded(costs as f64 / 1e9, 2), 41.50);
     let costs = build(&ModelConfig::R2plus1d(R2plus1dConfig::r34(400)), clip(16, 112)).costs().backbone_macs();
     assert_eq!(rounded(costs as f64 / 1e9, 2), 76.18);
+}
+
+/// At the clips that they were published for; Inception-V2's inflation is ours, and so is its cost.
+#[test]
+fn every_backbone_costs_what_is_published_at_its_native_clip() {
+    let x3d_m = ModelConfig::X3d(X3dConfig::m(400));
+    let cases = [
+        (x3d_m.clone(), clip(13, 160), 1.963),
+        (x3d_m, clip(16, 224), 4.732),
+        (ModelConfig::X3d(X3dConfig::l(400)), clip(16, 312), 18.368),
+        (ModelConfig::I3d(I3dConfig::r50(400)), clip(8, 224), 28.408),
+        (ModelConfig::Inception(InceptionConfig::v2(400)), clip(8, 224), 29.250),
+    ];
+    for (config, native, gmacs) in cases {
+        let costs = build(&config, clip(4, 32)).costs_at(native).expect("within bounds");
+        assert_eq!(rounded(costs.backbone_macs() as f64 / 1e9, 3), gmacs, "{config:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the networks promise, checked through the public interface.
 
 mod costs;
+mod families;
 mod network;
 mod published;
 mod weights;
