@@ -23,7 +23,7 @@ const TENSORS_WHY: &str = "layers, networks and training are synchronous and run
 const SERVICE_WHY: &str =
     "services build and test without libtorch, in seconds; what needs a tensor goes to the worker";
 
-const LAYERS: [Layer; 13] = [
+const LAYERS: [Layer; 14] = [
     Layer {
         name: "cluster",
         may_use: &[],
@@ -55,7 +55,13 @@ const LAYERS: [Layer; 13] = [
         why: "a clip is a pure function of bytes and a seed; the data loader's actors do the waiting",
     },
     Layer { name: "nn", may_use: &[], never: TENSORS_ONLY, why: TENSORS_WHY },
-    Layer { name: "models", may_use: &["nn"], never: TENSORS_ONLY, why: TENSORS_WHY },
+    Layer {
+        name: "tensorfile",
+        may_use: &[],
+        never: &["tokio", "tonic", "tch"],
+        why: "it reads files of strangers: the less it can reach, the less they can; tensors of libtorch are made in models",
+    },
+    Layer { name: "models", may_use: &["nn", "tensorfile"], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer { name: "collective", may_use: &[], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer { name: "train", may_use: &["nn", "models", "collective"], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer {
