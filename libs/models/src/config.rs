@@ -78,7 +78,11 @@ impl ClipShape {
         FeatureShape { channels: 3, frames: self.frames, height: self.height, width: self.width }
     }
 
-    pub(crate) fn validate(self) -> Result<(), ModelError> {
+    /// Checks its sizes against their bounds.
+    ///
+    /// # Errors
+    /// [`ModelError::Setting`] for the first that is out of them.
+    pub fn validate(self) -> Result<(), ModelError> {
         bounded("frames", self.frames, 1..=1024, "from 1 to 1024")?;
         bounded("height", self.height, 8..=2048, "from 8 to 2048")?;
         bounded("width", self.width, 8..=2048, "from 8 to 2048")
@@ -173,6 +177,13 @@ impl ModelConfig {
     /// Number of classes of the head.
     pub fn classes(&self) -> i64 {
         self.general().classes
+    }
+
+    /// The same network with a head for other classes.
+    #[must_use]
+    pub fn with_classes(mut self, classes: i64) -> Self {
+        self.general_mut().classes = classes;
+        self
     }
 
     /// Which convolutions choose.

@@ -32,6 +32,50 @@ pub enum ModelError {
     /// The bytes are not a safetensors file.
     #[error("reading weights as safetensors: {0}; the file is damaged or of another format")]
     NotSafetensors(#[source] safetensors::SafeTensorError),
+    /// The file of others is not read.
+    #[error(transparent)]
+    File(#[from] tensorfile::ReadError),
+    /// Two tensors of a file would have one name.
+    #[error("{name} stands for {published}, which the file has too")]
+    Twice {
+        /// In the file.
+        name: String,
+        /// As published.
+        published: String,
+    },
+    /// A name is of no published network.
+    #[error("there is no published network \"{name}\"; there are {known}")]
+    NoSuchNetwork {
+        /// As asked for.
+        name: String,
+        /// All of them.
+        known: String,
+    },
+    /// The names in a file are of no network that is known here.
+    #[error(
+        "these are the weights of no network that vared has: {names}; its names are those of torchvision's and ig65m's R(2+1)D, and of PyTorchVideo's and PySlowFast's X3D and I3D"
+    )]
+    Unrecognised {
+        /// Some of its names.
+        names: String,
+    },
+    /// The head is for other classes.
+    #[error("the weights' head is for {found} classes, {wanted} are asked for: let it start anew with --head new")]
+    Head {
+        /// In the file.
+        found: i64,
+        /// As asked for.
+        wanted: i64,
+    },
+    /// The file does not say what network it is for.
+    #[error("these weights have no card: `worker import` gives them one, or name the run that they come from")]
+    NoCard,
+    /// The file says impossible things about itself.
+    #[error("reading the weights' card: {problem}; the file is damaged or of another version")]
+    Card {
+        /// What is wrong.
+        problem: String,
+    },
     /// Names of the file and of the network differ.
     #[error("weights do not fit the network: {}{}", listing("missing", .missing), listing("unexpected", .unexpected))]
     Names {
@@ -62,12 +106,26 @@ pub enum ModelError {
         /// Its element type in the network.
         expected: String,
     },
+    /// A tensor that is exchanged with other programs is not what it should be.
+    #[error("the tensor `{name}` {problem}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A forced policy names an option that does not exist.
     #[error("policy for layer {layer}: {problem}")]
     Plan {
         /// The layer's name or number.
         layer: String,
         /// What is wrong.
+        problem: String,
+    },
+    /// The document of a forced policy is not one.
+    #[error("reading a policy: {problem}; an example is {{\"*\": {{\"time\": 1, \"channel\": 0}}}}")]
+    PolicyFile {
+        /// What is wrong, and where.
         problem: String,
     },
     /// libtorch refused.

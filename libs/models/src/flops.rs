@@ -1,11 +1,15 @@
 //! What a network costs, in multiply-adds of convolutions and linear layers at the real crop.
 
+mod policy_file;
+
 use nn::{ForcedGates, LayerCost, LayerGates, PolicyPlan};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
 use crate::config::ClipShape;
 use crate::network::Backbone;
+
+pub use policy_file::{AxisPolicy, LayerPolicy, PolicyFile};
 
 /// Costs of all layers of a network for one clip, and of what policies leave of them.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +95,21 @@ impl CostModel {
             rows.iter().map(|(time, channel)| layer.paper_macs(time, channel) / layer.macs as f64).collect()
         };
         layers.zip(gates).map(shares).collect()
+    }
+
+    /// Of every layer, the multiply-adds by the paper's count and all in, as the mean over the clips.
+    pub fn layer_macs(&self, gates: &[LayerGates]) -> Vec<(f64, f64)> {
+        let mut gates = gates.iter();
+        let mean = |layer: &LayerCost| {
+            let Some(rows) = layer.dynamic.as_ref().and_then(|_| gates.next()).map(live_rows) else {
+                return (layer.macs as f64, layer.macs as f64);
+            };
+            let sum = rows.iter().fold((0.0, 0.0), |(paper, all_in), (time, channel)| {
+                (paper + layer.paper_macs(time, channel), all_in + layer.all_in_macs(time, channel))
+            });
+            (sum.0 / rows.len() as f64, sum.1 / rows.len() as f64)
+        };
+        self.layers.iter().map(mean).collect()
     }
 
     fn per_clip(&self, gates: &[LayerGates], cost: fn(&LayerCost, &[bool], &[bool]) -> f64) -> Vec<f64> {

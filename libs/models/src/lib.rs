@@ -29,13 +29,14 @@ mod x3d;
 
 pub use config::{ClipShape, Dynamic, General, ModelConfig};
 pub use error::ModelError;
-pub use flops::{CostModel, DynamicLayer};
+pub use flops::{AxisPolicy, CostModel, DynamicLayer, LayerPolicy, PolicyFile};
 pub use i3d::I3dConfig;
 pub use inception::InceptionConfig;
 pub use network::{Forward, Mode, Network};
 pub use nn::{
-    Axes, ForcedGates, GateConfig, LayerCost, LayerGates, NormStatistics, Param, Params, Pass, Policy, PolicyPlan,
-    Role, Stream,
+    Axes, ForcedGates, GateConfig, LayerCost, LayerGates, NormStatistics, Observer, Param, Params, Pass, Policy,
+    PolicyPlan, Role, Stream,
 };
 pub use r2plus1d::{Midplanes, R2plus1dConfig};
+pub use weights::{Card, Classes, Import, Imported, Pixels, View, ViewChange, read_tensor, write_tensors};
 pub use x3d::X3dConfig;

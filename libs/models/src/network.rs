@@ -1,6 +1,6 @@
 //! A network ready to compute: its layers, its parameters and what they cost.
 
-use nn::{FeatureShape, LayerCost, LayerGates, Params, Pass, Policy};
+use nn::{FeatureShape, LayerCost, LayerGates, Observer, Params, Pass, Policy};
 use tch::Tensor;
 
 use crate::ModelError;
@@ -65,6 +65,21 @@ impl Network {
     /// # Panics
     /// As [`Network::forward`].
     pub fn forward_pass(&self, x_ncthw: &Tensor, mut pass: Pass) -> Forward {
+        let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
+        Forward { logits_nk, gates: pass.gates }
+    }
+
+    /// [`Network::forward`] under the eyes of an observer, who is told of every layer of [`CostModel::layers`] by its name.
+    ///
+    /// # Panics
+    /// As [`Network::forward`].
+    pub fn forward_observed(
+        &self,
+        x_ncthw: &Tensor,
+        (mode, policy): (Mode, &Policy),
+        observer: &mut dyn Observer,
+    ) -> Forward {
+        let mut pass = Pass { observer: Some(observer), ..Pass::new(mode.train, policy) };
         let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
         Forward { logits_nk, gates: pass.gates }
     }

@@ -221,7 +221,7 @@ struct FactoredConfig {
 }
 
 /// As many channels as give the two parts the parameters of a full 3×3×3.
-fn midplanes(inputs: i64, outputs: i64) -> i64 {
+pub(crate) fn midplanes(inputs: i64, outputs: i64) -> i64 {
     (inputs * outputs * 27) / (inputs * 9 + 3 * outputs)
 }
 

@@ -1,14 +1,24 @@
 //! Weights as safetensors bytes, under published names, checked before anything is overwritten.
 
+mod card;
+mod exchange;
+mod families;
+mod import;
+mod names;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nn::{Param, Params};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView, View};
+use safetensors::tensor::{self, Dtype, SafeTensors, TensorView};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
 use crate::network::Network;
+
+pub use card::{Card, Pixels, View};
+pub use exchange::{read_tensor, write_tensors};
+pub use import::{Classes, Import, Imported, ViewChange};
 
 /// Names of what the method adds to a backbone begin so.
 const ADDED: &str = "vared.";
@@ -19,16 +29,32 @@ impl Network {
     /// # Errors
     /// [`ModelError::Torch`] if a tensor cannot be brought to host memory.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        write(self.params.all().iter().map(|param| (param.name.as_str(), &param.tensor)))
+        self.write(None, |_| true)
     }
 
-    /// Only the backbone: a file for anybody who does not know the method.
+    /// [`Network::to_safetensors`] with a card: a file that can be used by itself.
     ///
     /// # Errors
     /// [`ModelError::Torch`] if a tensor cannot be brought to host memory.
-    pub fn backbone_to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        let published = self.params.all().iter().filter(|param| !param.name.starts_with(ADDED));
-        write(published.map(|param| (param.name.as_str(), &param.tensor)))
+    pub fn to_safetensors_with(&self, card: &Card) -> Result<Vec<u8>, ModelError> {
+        self.write(Some(card), |_| true)
+    }
+
+    /// Only the backbone, with the card of a plain network: a file for anybody who does not know the method.
+    ///
+    /// # Errors
+    /// [`ModelError::Torch`] if a tensor cannot be brought to host memory.
+    pub fn backbone_to_safetensors_with(&self, card: &Card) -> Result<Vec<u8>, ModelError> {
+        self.write(Some(&card.plain()), |name| !name.starts_with(ADDED))
+    }
+
+    fn write(&self, card: Option<&Card>, wanted: impl Fn(&str) -> bool) -> Result<Vec<u8>, ModelError> {
+        let mut named = BTreeMap::new();
+        for param in self.params.all().iter().filter(|param| wanted(&param.name)) {
+            named.insert(param.name.as_str(), host_bytes(&param.name, &param.tensor)?);
+        }
+        let views = named.iter().map(|(name, bytes)| (*name, bytes));
+        safetensors::serialize(views, card.map(Card::metadata)).map_err(ModelError::NotSafetensors)
     }
 
     /// Overwrites all parameters and buffers. Names, shapes and element types must be the network's own.
@@ -55,7 +81,7 @@ struct Bytes {
     data: Vec<u8>,
 }
 
-impl View for &Bytes {
+impl tensor::View for &Bytes {
     fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -68,15 +94,6 @@ impl View for &Bytes {
     fn data_len(&self) -> usize {
         self.data.len()
     }
-}
-
-fn write<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Vec<u8>, ModelError> {
-    let mut named = BTreeMap::new();
-    for (name, tensor) in tensors {
-        named.insert(name, host_bytes(name, tensor)?);
-    }
-    let views = named.iter().map(|(name, bytes)| (*name, bytes));
-    safetensors::serialize(views, None).map_err(ModelError::NotSafetensors)
 }
 
 fn host_bytes(name: &str, tensor: &Tensor) -> Result<Bytes, ModelError> {
@@ -100,40 +117,37 @@ fn dtype(kind: Kind) -> Dtype {
 fn load(params: &Params, bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<(), ModelError> {
     let file = SafeTensors::deserialize(bytes).map_err(ModelError::NotSafetensors)?;
     let params: Vec<&Param> = params.all().iter().filter(|param| wanted(&param.name)).collect();
-    let mut found: BTreeMap<String, TensorView<'_>> =
-        file.tensors().into_iter().filter(|(name, _)| wanted(name)).collect();
-    let missing: Vec<String> =
-        params.iter().filter(|param| !found.contains_key(&param.name)).map(|param| param.name.clone()).collect();
-    let mut pairs = Vec::new();
-    for param in params {
-        if let Some(view) = found.remove(&param.name) {
-            pairs.push((param, view));
-        }
+    let found: BTreeMap<String, TensorView<'_>> = file.tensors().into_iter().filter(|(name, _)| wanted(name)).collect();
+    check_names(&params, &found.keys().map(String::as_str).collect())?;
+    for param in &params {
+        check(param, &found[&param.name])?;
     }
-    if !missing.is_empty() || !found.is_empty() {
-        return Err(ModelError::Names { missing, unexpected: found.into_keys().collect() });
+    tch::no_grad(|| params.iter().try_for_each(|param| fill(param, &found[&param.name])))
+}
+
+/// Refuses weights whose names are not the network's.
+fn check_names(params: &[&Param], found: &BTreeSet<&str>) -> Result<(), ModelError> {
+    let expected: BTreeSet<&str> = params.iter().map(|param| param.name.as_str()).collect();
+    if &expected == found {
+        return Ok(());
     }
-    for (param, view) in &pairs {
-        check(param, view)?;
+    let only = |own: &BTreeSet<&str>, other| own.difference(other).map(|name| (*name).to_owned()).collect();
+    Err(ModelError::Names { missing: only(&expected, found), unexpected: only(found, &expected) })
+}
+
+fn check_shape(param: &Param, found: &[usize]) -> Result<(), ModelError> {
+    let expected: Vec<usize> = param.tensor.size().iter().map(|size| *size as usize).collect();
+    if found == expected {
+        return Ok(());
     }
-    tch::no_grad(|| pairs.iter().try_for_each(|(param, view)| fill(param, view)))
+    let is_middle = param.name.contains(".conv2.0.");
+    let hint = "; is `midplanes` the file's (shared: torchvision, per_conv: VMZ, ig65m)?";
+    let hint = if is_middle { hint } else { "" };
+    Err(ModelError::Shape { name: param.name.clone(), found: found.to_vec(), expected, hint })
 }
 
 fn check(param: &Param, view: &TensorView<'_>) -> Result<(), ModelError> {
-    let expected: Vec<usize> = param.tensor.size().iter().map(|size| *size as usize).collect();
-    if view.shape() != expected {
-        let other_layout = param.name.contains(".conv2.0.") && view.shape().iter().zip(&expected).any(|(a, b)| a != b);
-        return Err(ModelError::Shape {
-            name: param.name.clone(),
-            found: view.shape().to_vec(),
-            expected,
-            hint: if other_layout {
-                "; is `midplanes` the file's (shared: torchvision, per_conv: VMZ, ig65m)?"
-            } else {
-                ""
-            },
-        });
-    }
+    check_shape(param, view.shape())?;
     if view.dtype() != dtype(param.tensor.kind()) {
         return Err(ModelError::ElementType {
             name: param.name.clone(),

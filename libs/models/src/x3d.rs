@@ -214,7 +214,7 @@ impl Block {
         let y = self.widen.forward_t(x_ncthw, pass);
         let mut y = self.depthwise.forward_t(&y, pass);
         if let Some(excite) = &self.excite {
-            y = Activation::Swish.apply_(excite.forward(&y));
+            y = Activation::Swish.apply_(excite.forward_t(&y, pass));
         }
         self.narrow.forward_t(&y, x_ncthw, pass)
     }

@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/TracerMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -202,5 +203,7 @@ at::Tensor* vared_mix_norm(const VaredMix* mix, const VaredNorm* norm) {
 }
 
 int vared_records_gradients() { return at::GradMode::is_enabled() ? 1 : 0; }
+
+int vared_is_traced() { return at::tracer::impl::is_dispatch_enabled() ? 1 : 0; }
 
 const char* vared_mix_error() { return vared::last_error.c_str(); }

@@ -54,6 +54,9 @@ at::Tensor* vared_gate(at::Tensor* x, const VaredGate* gate);
 // Whether this thread records gradients.
 int vared_records_gradients();
 
+// Whether this thread traces its operations: calls of this bridge leave no trace.
+int vared_is_traced();
+
 // What went wrong in this thread's last call that returned null.
 const char* vared_mix_error();
 }

@@ -83,10 +83,10 @@ impl ConvUnit {
     /// # Panics
     /// If the input does not have this shape.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        match &self.conv {
+        pass.observed(&self.conv_path, |pass| match &self.conv {
             AnyConv::Plain(conv) => self.finish.after(conv.forward(x_ncthw), pass.train),
             AnyConv::Dynamic(conv) => conv.forward_finished(x_ncthw, pass, &self.finish),
-        }
+        })
     }
 
     /// Adds the unit's cost to `costs` and gives the shape that goes on.

@@ -43,9 +43,11 @@ impl Head {
     ///
     /// # Panics
     /// If the input does not have this shape.
-    pub fn forward_t(&self, x_ncthw: &Tensor, pass: &Pass) -> Tensor {
-        let pooled_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, None);
-        self.dropout.forward_t(&pooled_nc, pass).linear(&self.weight, Some(&self.bias))
+    pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        pass.observed(&self.path, |pass| {
+            let pooled_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, None);
+            self.dropout.forward_t(&pooled_nc, pass).linear(&self.weight, Some(&self.bias))
+        })
     }
 
     /// Adds the cost of a clip to `costs`.

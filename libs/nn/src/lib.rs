@@ -28,8 +28,8 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
 pub use dynamic::{
-    Axes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Options, Pass, Policy,
-    PolicyPlan,
+    Axes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Observer, Options, Pass,
+    Policy, PolicyPlan,
 };
 pub use fixed::{Activation, Dropout, Pool, SqueezeExcite, SqueezeExciteConfig};
 pub use head::{Head, HeadConfig};

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tch::{Device, Kind, Tensor};
 
-use crate::config::Pixels;
+use models::Pixels;
 
 /// Clips of one lane (or of a held-out chunk), cropped, in bytes, with their labels.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! What a user writes about training (`[optim]`, `[[stages]]`), validated before anything is computed.
 
-use models::{ClipShape, ModelConfig};
+use models::{ClipShape, ModelConfig, Pixels};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -116,16 +116,6 @@ impl Stage {
     fn whole() -> f64 {
         1.0
     }
-}
-
-/// Mean and deviation of the colour channels, of values from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pixels {
-    /// Subtracted.
-    pub mean: [f32; 3],
-    /// Then divided by.
-    pub std: [f32; 3],
 }
 
 /// Everything that a trainer needs to know. The same on every worker of a run.

@@ -6,9 +6,9 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::TrainError;
 use crate::batch::{ClipBatch, Normalise};
-use crate::config::Pixels;
 use crate::loss::Shares;
 use crate::report::{ClassReport, EvalReport, LayerReport, Range};
+use models::Pixels;
 
 /// Sums over the clips seen so far. Made for one network; see [`crate::Trainer::begin_eval`] for the usual way.
 #[derive(Debug)]

@@ -40,10 +40,11 @@ mod state;
 mod trainer;
 
 pub use batch::ClipBatch;
-pub use config::{Lambda, OptimConfig, Pixels, ShareGradient, Stage, TrainConfig};
+pub use config::{Lambda, OptimConfig, ShareGradient, Stage, TrainConfig};
 pub use error::TrainError;
 pub use eval::Evaluation;
 pub use lanes::{Node, TreeSum};
+pub use models::Pixels;
 pub use optim::{Rates, Schedule};
 pub use report::{ClassReport, EvalReport, LayerReport, Range, Seconds, StepReport};
 pub use state::Snapshot;

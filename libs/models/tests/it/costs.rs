@@ -1,6 +1,6 @@
 //! Multiply-adds: the table of the method, to its digits.
 
-use models::{Dynamic, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Policy, R2plus1dConfig, X3dConfig};
+use models::{Dynamic, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Policy, PolicyFile, R2plus1dConfig, X3dConfig};
 
 use crate::{build, clip, clips, small};
 
@@ -111,4 +111,44 @@ fn a_plan_that_does_not_fit_is_refused_with_the_layer() {
     plan.layers[0].v_channel_no = plan.layers[0].v_time_no.narrow(1, 0, 1);
     let error = costs.check_plan(&plan).expect_err("too narrow").to_string();
     assert!(error.contains("layer1.0.conv1.0.0") && error.contains("2 options"), "{error}");
+}
+
+#[test]
+fn a_policy_is_read_from_a_document_by_layer() {
+    let network = build(&small(|_| ()), clip(8, 32));
+    let text = r#"{"layer1.0.conv1.0.0": {"time": 1, "channel": [0.5, 0.25]}, "layer3.0.conv1.0.0": {"time": 2}, "*": {"channel": 1}}"#;
+    let plan = PolicyFile::parse(text).and_then(|file| file.plan(network.costs())).expect("it fits");
+    let names: Vec<String> = network.costs().dynamic_layers().into_iter().map(|layer| layer.name).collect();
+    let row = |layer: &str| {
+        let at = names.iter().position(|name| name == layer).expect("a dynamic layer");
+        let row = |weights: &tch::Tensor| Vec::<f32>::try_from(weights.view(-1)).expect("floats");
+        (row(&plan.layers[at].v_time_no), row(&plan.layers[at].v_channel_no))
+    };
+    assert_eq!(row("layer1.0.conv1.0.0"), (vec![0.0, 1.0], vec![0.5, 0.25]));
+    // An option that the layer does not have is its cheapest; an axis that is not named is computed in full.
+    assert_eq!(row("layer3.0.conv1.0.0"), (vec![0.0, 1.0], vec![1.0, 0.0]));
+    assert_eq!(row("layer2.0.conv2.0.3"), (vec![1.0, 0.0], vec![0.0, 1.0]));
+    let (paper, _) = network.costs().plan_macs(&plan);
+    assert!(paper[0] < network.costs().backbone_macs() as f64);
+}
+
+#[test]
+fn a_policy_that_does_not_fit_is_told_by_layer() {
+    let network = build(&small(|_| ()), clip(8, 32));
+    for (text, told) in [
+        (
+            r#"{"*": {"time": 1}, "layer9.0.conv": {}}"#,
+            "policy for layer layer9.0.conv: the network has no such dynamic layer",
+        ),
+        (r#"{"layer1.0.conv1.0.0": {}}"#, "policy for layer layer1.0.conv1.0.3: it has no entry"),
+        (r#"{"*": {"channel": [0.0, 0.0]}}"#, "no channel option has a weight above 0"),
+        (r#"{"*": {"channel": [1.0]}}"#, "weights of shape [1, 1]: it has 2 options"),
+        (r#"{"*": {"channel": [1.5, 0.0]}}"#, "1.5 is no weight: it must be from 0 to 1"),
+        (r#"{"*": {"canal": 1}}"#, "unknown field `canal`"),
+        (r#"{"*": {"channel": "half"}}"#, "reading a policy"),
+        ("half", "an example is {\"*\": {\"time\": 1, \"channel\": 0}}"),
+    ] {
+        let error = PolicyFile::parse(text).and_then(|file| file.plan(network.costs())).expect_err(told).to_string();
+        assert!(error.contains(told), "{error}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use models::{Mode, ModelConfig, Network, Policy, R2plus1dConfig};
+use models::{Card, Mode, ModelConfig, Network, Pixels, Policy, R2plus1dConfig, View};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
@@ -10,6 +10,15 @@ use crate::{build, clip, clips, small};
 
 fn seeded(config: &ModelConfig, seed: u64) -> Network {
     crate::seeded(config, clip(8, 32), seed)
+}
+
+fn card(model: ModelConfig) -> Card {
+    Card {
+        model,
+        view: View { frames: 8, stride: 2, short_side: 36, crop: 32 },
+        pixels: Pixels { mean: [0.45; 3], std: [0.225; 3] },
+        classes: ["run", "jump", "sit", "stand", "fall \"down\""].map(str::to_owned).to_vec(),
+    }
 }
 
 /// The file `bytes` after a change to its tensors.
@@ -38,9 +47,10 @@ fn weights_come_back_bit_for_bit() {
 fn a_backbone_goes_into_its_dynamic_network_and_out_again() {
     let plain = seeded(&small(|config| config.general.dynamic = models::Dynamic::None), 1);
     let dynamic = seeded(&small(|_| ()), 2);
-    let bytes = plain.to_safetensors().expect("host memory");
+    let card = card(small(|_| ()));
+    let bytes = plain.to_safetensors_with(&card.plain()).expect("host memory");
     dynamic.load_backbone_safetensors(&bytes).expect("the same backbone");
-    assert!(bytes == dynamic.backbone_to_safetensors().expect("host memory"));
+    assert!(bytes == dynamic.backbone_to_safetensors_with(&card).expect("host memory"));
 }
 
 #[test]
@@ -109,4 +119,40 @@ fn the_order_of_names_is_sorted_and_stable() {
     let names: Vec<&str> = network.params().all().iter().map(|param| param.name.as_str()).collect();
     assert!(names.is_sorted());
     assert_eq!(names.len(), names.iter().collect::<std::collections::BTreeSet<_>>().len());
+}
+
+#[test]
+fn a_card_says_all_that_is_needed_to_use_the_weights() {
+    let card = card(small(|config| config.general.search_space = 3));
+    let network = seeded(&card.model, 1);
+    let bytes = network.to_safetensors_with(&card).expect("host memory");
+    let read = Card::of(&bytes).expect("a card");
+    assert_eq!(read, card);
+    let again = Network::build(&read.model, read.view.clip(), 2, tch::Device::Cpu).expect("a good card");
+    again.load_safetensors(&bytes).expect("the same network");
+    assert!(bytes == again.to_safetensors_with(&read).expect("host memory"), "a file is the same, byte for byte");
+}
+
+#[test]
+fn a_missing_or_impossible_card_is_told() {
+    let network = seeded(&small(|_| ()), 1);
+    let none = Card::of(&network.to_safetensors().expect("host memory")).expect_err("no card").to_string();
+    assert!(none.contains("no card") && none.contains("worker import"), "{none}");
+    let good = card(small(|_| ()));
+    let spoilt = [
+        (Card { classes: vec!["one".to_owned()], ..good.clone() }, "1 class names, but the network has 5"),
+        (Card { pixels: Pixels { mean: [0.0; 3], std: [0.0; 3] }, ..good.clone() }, "deviation [0.0, 0.0, 0.0]"),
+        (Card { view: View { crop: 40, ..good.view }, ..good.clone() }, "`short_side` is 36"),
+        (Card { view: View { frames: 0, ..good.view }, ..good.clone() }, "`frames` is 0"),
+    ];
+    for (card, told) in spoilt {
+        let error = Card::of(&network.to_safetensors_with(&card).expect("host memory")).expect_err(told).to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    let newer = safetensors::serialize(
+        Vec::<(String, TensorView<'_>)>::new(),
+        Some(HashMap::from([("vared".to_owned(), r#"{"modell": 1}"#.to_owned())])),
+    );
+    let error = Card::of(&newer.expect("an empty file")).expect_err("another card").to_string();
+    assert!(error.contains("unknown field `modell`"), "{error}");
 }

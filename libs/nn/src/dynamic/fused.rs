@@ -35,6 +35,7 @@ unsafe extern "C" {
     fn vared_mix_norm(call: *const Call, norm: *const Norm) -> Raw;
     fn vared_gate(x: Raw, gate: *const GateCall) -> Raw;
     fn vared_records_gradients() -> c_int;
+    fn vared_is_traced() -> c_int;
     fn vared_mix_error() -> *const c_char;
 }
 
@@ -76,9 +77,12 @@ fn raw(tensor: &Tensor) -> Raw {
     tensor.as_ptr().cast_mut().cast()
 }
 
-/// True if the fused form computes with such tensors.
+/// True if the fused form computes with such tensors. A trace must see tensor operations, or it would hold the result as a
+/// constant.
 pub(crate) fn applies(x: &Tensor) -> bool {
-    x.device() == Device::Cpu && x.kind() == Kind::Float
+    // SAFETY: reads a flag of this thread.
+    let is_traced = || unsafe { vared_is_traced() } != 0;
+    x.device() == Device::Cpu && x.kind() == Kind::Float && !is_traced()
 }
 
 /// True if what follows the sum may be done on the way out: such tensors, and no gradients wanted.

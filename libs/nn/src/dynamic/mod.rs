@@ -10,4 +10,4 @@ mod policy;
 
 pub use dynamic_conv::{DynamicConfig, DynamicConv, DynamicConvConfig};
 pub use gate::{Axes, GateConfig, Options};
-pub use policy::{ForcedGates, LayerGates, Pass, Policy, PolicyPlan};
+pub use policy::{ForcedGates, LayerGates, Observer, Pass, Policy, PolicyPlan};

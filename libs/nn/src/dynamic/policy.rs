@@ -96,6 +96,15 @@ impl PolicyPlan {
     }
 }
 
+/// Is told of every layer that a pass goes through: for profiles, and for looking at features.
+pub trait Observer: std::fmt::Debug {
+    /// A layer begins to compute.
+    fn begin(&mut self);
+
+    /// It has computed this, norm and activation included. Later layers may write over it: what is to be kept is copied.
+    fn end(&mut self, layer: &str, output: &Tensor);
+}
+
 /// One forward pass through a network: how it decides, and what was decided so far.
 #[derive(Debug)]
 pub struct Pass<'a> {
@@ -107,12 +116,26 @@ pub struct Pass<'a> {
     pub gates: Vec<LayerGates>,
     /// What dropout masks follow from in training; without it nothing is dropped.
     pub dropout_seed: Option<u64>,
+    /// Who looks on, if anybody.
+    pub observer: Option<&'a mut dyn Observer>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass that has not begun.
     pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
-        Self { train, policy, gates: Vec::new(), dropout_seed: None }
+        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None }
+    }
+
+    /// A layer's computation, under the observer's eyes.
+    pub(crate) fn observed(&mut self, layer: &str, compute: impl FnOnce(&mut Self) -> Tensor) -> Tensor {
+        if let Some(observer) = &mut self.observer {
+            observer.begin();
+        }
+        let output = compute(self);
+        if let Some(observer) = &mut self.observer {
+            observer.end(layer, &output);
+        }
+        output
     }
 }
 

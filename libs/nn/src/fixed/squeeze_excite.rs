@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::macs::{FeatureShape, LayerCost};
-use crate::{Init, Role, Scope};
+use crate::{Init, Pass, Role, Scope};
 
 /// Configuration of a [`SqueezeExcite`].
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +47,10 @@ impl SqueezeExcite {
     ///
     /// # Panics
     /// If the input does not have this shape.
-    pub fn forward(&self, x_ncthw: &Tensor) -> Tensor {
+    pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let mean_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, None);
-        let scale_nc = self.excite.forward(&self.squeeze.forward(&mean_nc).relu_()).sigmoid_();
+        let hidden_nc = self.squeeze.forward_t(&mean_nc, pass).relu_();
+        let scale_nc = self.excite.forward_t(&hidden_nc, pass).sigmoid_();
         x_ncthw * scale_nc.reshape([-1, x_ncthw.size()[1], 1, 1, 1])
     }
 
@@ -69,8 +70,8 @@ impl Pointwise {
     }
 
     /// `[n, in]` to `[n, out]`.
-    fn forward(&self, x_nc: &Tensor) -> Tensor {
-        x_nc.linear(&self.weight.flatten(1, -1), Some(&self.bias))
+    fn forward_t(&self, x_nc: &Tensor, pass: &mut Pass) -> Tensor {
+        pass.observed(&self.path, |_| x_nc.linear(&self.weight.flatten(1, -1), Some(&self.bias)))
     }
 
     fn cost(&self) -> LayerCost {
@@ -106,7 +107,8 @@ mod tests {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
         let scales = [sigmoid(0.0), sigmoid(0.1), sigmoid(5.5), sigmoid(-5.4)];
         let expected = &x * Tensor::from_slice(&scales).reshape([2, 2, 1, 1, 1]);
-        assert!(layer.forward(&x).allclose(&expected, 1e-12, 1e-12, false));
+        let y = layer.forward_t(&x, &mut Pass::new(false, &crate::Policy::Full));
+        assert!(y.allclose(&expected, 1e-12, 1e-12, false));
         let mut costs = Vec::new();
         layer.trace(&mut costs);
         assert_eq!(costs.iter().map(|cost| cost.macs).collect::<Vec<_>>(), [2, 2]);
