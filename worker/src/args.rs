@@ -18,8 +18,161 @@ pub struct Args {
 pub enum Command {
     /// Join a run and compute for it until it ends.
     Run(RunArgs),
+    /// Turn published weights (.pth, .pyth, .safetensors) into a file that every command here can use.
+    Import(ImportArgs),
+    /// Write a network's weights for others: safetensors under published names, or a TorchScript program.
+    Export(ExportArgs),
+    /// Tensors in, tensors out: logits, gate weights and, if asked, the output of every layer.
+    Forward(ForwardArgs),
+    /// Show what each layer costs: shape, parameters, multiply-adds, activations and measured time.
+    Profile(ProfileArgs),
     /// Evaluate a run's checkpoint on the held-out clips by skipping inference, and write a summary.
     Eval(EvalArgs),
+}
+
+/// Which network to use: weights that say themselves what they are, or a run's checkpoint.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NetworkArgs {
+    /// Weights with a card, as `worker import` and `worker export` write them.
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    pub weights: Option<PathBuf>,
+    /// A run, instead: its recipe says the network, its checkpoint holds the weights.
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
+    /// The store that holds the run.
+    #[arg(long, value_name = "URL", default_value = ".vared")]
+    pub store: String,
+    /// Which checkpoint of the run: latest, or a step.
+    #[arg(long, value_name = "STEP", default_value = "latest")]
+    pub checkpoint: String,
+}
+
+/// Options of `worker import`.
+#[derive(Debug, Parser)]
+pub struct ImportArgs {
+    /// The weights: what torch.save wrote of a state dict or a checkpoint, or safetensors. Nothing in it is executed.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to write; by default beside FILE, as .vared.safetensors.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The network, by its published name; by default it is found out from names and shapes. An unknown name lists all.
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The classes: a file with a name a line, in the order of their labels, or a number.
+    #[arg(long, value_name = "FILE|N")]
+    pub classes: Option<String>,
+    /// The head: keep the file's, or let a new one start for the classes.
+    #[arg(long, value_name = "HEAD", value_enum, default_value_t = HeadChoice::Keep)]
+    pub head: HeadChoice,
+    /// Add gates and cheap kernels, to be trained.
+    #[arg(long)]
+    pub dynamic: bool,
+    /// Frames of a test clip, if other than published.
+    #[arg(long, value_name = "N")]
+    pub frames: Option<u32>,
+    /// Distance between two of them in the video, in frames.
+    #[arg(long, value_name = "N")]
+    pub stride: Option<u32>,
+    /// Short side that a frame is scaled to, in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub short_side: Option<u32>,
+    /// Side of the square crop, in pixels.
+    #[arg(long, value_name = "PIXELS")]
+    pub crop: Option<u32>,
+}
+
+/// What becomes of the head of imported weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum HeadChoice {
+    /// It is the file's.
+    Keep,
+    /// It starts anew.
+    New,
+}
+
+/// Options of `worker export`.
+#[derive(Debug, Parser)]
+pub struct ExportArgs {
+    /// Which network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Where to write.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// As what: weights, or a program that PyTorch and libtorch run without vared.
+    #[arg(long, value_enum, default_value_t = ExportFormat::Safetensors)]
+    pub format: ExportFormat,
+    /// Of a TorchScript program: what its dynamic layers compute, for every clip. `full`, a policy file or its text.
+    #[arg(long, value_name = "POLICY", default_value = "full")]
+    pub policy: String,
+    /// Leave gates and cheap kernels out: the plain backbone.
+    #[arg(long)]
+    pub backbone_only: bool,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// Weights by name, with a card.
+    Safetensors,
+    /// A program, traced at one policy.
+    Torchscript,
+}
+
+/// Options of `worker forward`.
+#[derive(Debug, Parser)]
+pub struct ForwardArgs {
+    /// Which network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// Safetensors with a tensor `clips`: floats [n, 3, t, h, w] already normalised, or bytes [n, t, h, w, 3].
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// How dynamic layers decide: `skip`, `soft`, `full`, a policy file or its text.
+    #[arg(long, value_name = "POLICY", default_value = "skip")]
+    pub policy: String,
+    /// Where to write: `logits`, `gates.LAYER.time`, `gates.LAYER.channel` and, with --features, `features.LAYER`.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the output of every layer too.
+    #[arg(long)]
+    pub features: bool,
+    /// Where to compute: cpu, cuda:N, or auto.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+}
+
+/// Options of `worker profile`.
+#[derive(Debug, Parser)]
+pub struct ProfileArgs {
+    /// Which network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// A published network by name instead, with random weights and all its convolutions dynamic.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["weights", "run"])]
+    pub model: Option<String>,
+    /// How dynamic layers decide: `full`, `skip`, `soft`, a policy file or its text.
+    #[arg(long, value_name = "POLICY", default_value = "full")]
+    pub policy: String,
+    /// Shape of a clip, frames × height × width; by default that of the network's test clips.
+    #[arg(long, value_name = "TxHxW")]
+    pub clip: Option<String>,
+    /// Clips in a batch.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub batch: u32,
+    /// Timed passes; medians count.
+    #[arg(long, value_name = "N", default_value_t = 9)]
+    pub repeats: u32,
+    /// CPU threads to compute with.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: u32,
+    /// Where to write all figures as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Where to compute: cpu, cuda:N, or auto.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
 }
 
 /// Options of `worker run`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::ids::{Incarnation, MemberName, RunName};
 use cluster::limits;
 
-use crate::args::{EvalArgs, RunArgs};
+use crate::args::{EvalArgs, NetworkArgs, RunArgs};
 use crate::error::ConfigError;
 
 /// Most steps that clips are asked for ahead; more only fills memory.
@@ -51,6 +51,35 @@ pub enum Which {
     Step(u64),
 }
 
+/// Which network to use, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkChoice {
+    /// A safetensors file with a card.
+    Weights(PathBuf),
+    /// A run's checkpoint.
+    Run {
+        /// The store's URL.
+        store: String,
+        /// The run.
+        run: RunName,
+        /// Which checkpoint.
+        which: Which,
+    },
+}
+
+/// How dynamic layers decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicyChoice {
+    /// Everything in full, as the backbone.
+    Full,
+    /// By the gates, computing everything.
+    Soft,
+    /// By the gates, leaving out what they don't want.
+    Skip,
+    /// As this document says, for every clip.
+    Forced(String),
+}
+
 /// A validated `worker eval`.
 #[derive(Debug, Clone)]
 pub struct EvalConfig {
@@ -70,6 +99,24 @@ pub struct EvalConfig {
     pub loader: Option<String>,
     /// Where to compute.
     pub device: DeviceChoice,
+}
+
+impl PolicyChoice {
+    /// A word, the name of a file, or the text of one.
+    pub fn read(text: &str) -> Result<Self, ConfigError> {
+        Ok(match text {
+            "full" => Self::Full,
+            "soft" => Self::Soft,
+            "skip" => Self::Skip,
+            document if document.trim_start().starts_with('{') => Self::Forced(document.to_owned()),
+            file => Self::Forced(std::fs::read_to_string(file).map_err(|error| {
+                ConfigError::other(
+                    "--policy",
+                    format!("full, soft, skip or a file is wanted; can't read {file}: {error}"),
+                )
+            })?),
+        })
+    }
 }
 
 impl FromStr for DeviceChoice {
@@ -141,6 +188,22 @@ impl TryFrom<EvalArgs> for EvalConfig {
     }
 }
 
+impl TryFrom<NetworkArgs> for NetworkChoice {
+    type Error = ConfigError;
+
+    fn try_from(args: NetworkArgs) -> Result<Self, ConfigError> {
+        match (args.weights, args.run) {
+            (Some(file), None) => Ok(Self::Weights(file)),
+            (None, Some(run)) => Ok(Self::Run {
+                run: run.parse().map_err(|error| ConfigError::other("--run", error))?,
+                which: which(&args.checkpoint)?,
+                store: args.store,
+            }),
+            _ => Err(ConfigError::other("--weights", "give either a file, or a run with --run")),
+        }
+    }
+}
+
 fn which(text: &str) -> Result<Which, ConfigError> {
     match text {
         "latest" => Ok(Which::Latest),
@@ -193,6 +256,39 @@ mod tests {
             let error = RunConfig::try_from(args).expect_err("refused").to_string();
             assert!(error.starts_with(flag), "{error}");
         }
+    }
+
+    fn network(weights: Option<&str>, run: Option<&str>) -> NetworkArgs {
+        NetworkArgs {
+            weights: weights.map(PathBuf::from),
+            run: run.map(str::to_owned),
+            store: ".vared".to_owned(),
+            checkpoint: "150".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_network_is_a_file_or_a_run() {
+        let choice = NetworkChoice::try_from(network(Some("a.safetensors"), None)).expect("a file");
+        assert_eq!(choice, NetworkChoice::Weights("a.safetensors".into()));
+        let choice = NetworkChoice::try_from(network(None, Some("demo"))).expect("a run");
+        assert!(matches!(choice, NetworkChoice::Run { which: Which::Step(150), .. }), "{choice:?}");
+        for (weights, run) in [(None, None), (Some("a"), Some("b"))] {
+            let error = NetworkChoice::try_from(network(weights, run)).expect_err("neither or both").to_string();
+            assert_eq!(error, "--weights: give either a file, or a run with --run");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_a_word_a_text_or_a_file() {
+        assert_eq!(PolicyChoice::read("skip"), Ok(PolicyChoice::Skip));
+        let text = r#"{"*": {"time": 1}}"#;
+        assert_eq!(PolicyChoice::read(text), Ok(PolicyChoice::Forced(text.to_owned())));
+        let error = PolicyChoice::read("no/such.json").expect_err("no file").to_string();
+        assert!(
+            error.starts_with("--policy: full, soft, skip or a file is wanted; can't read no/such.json"),
+            "{error}"
+        );
     }
 
     #[test]

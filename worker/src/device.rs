@@ -2,7 +2,12 @@
 //!
 //! Everything here blocks and runs on the device's own thread.
 
+pub mod export;
+pub mod forward;
+pub mod import;
 pub mod measure;
+pub mod network;
+pub mod profile;
 mod recipe;
 mod rendezvous;
 

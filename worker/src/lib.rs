@@ -28,6 +28,10 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<Code> {
             let config = config::RunConfig::try_from(args).code(Code::Misconfigured)?;
             commands::run::run(config, shutdown).await
         }
+        Command::Import(args) => commands::import::run(args).await,
+        Command::Export(args) => commands::export::run(args).await,
+        Command::Forward(args) => commands::forward::run(args).await,
+        Command::Profile(args) => commands::profile::run(args).await,
         Command::Eval(args) => {
             let config = config::EvalConfig::try_from(args).code(Code::Misconfigured)?;
             commands::eval::run(config, shutdown).await

@@ -1,4 +1,9 @@
 //! What a worker can be asked for on the command line, one file each.
 
 pub mod eval;
+pub mod export;
+pub mod forward;
+pub mod import;
+pub mod network;
+pub mod profile;
 pub mod run;

@@ -1,7 +1,7 @@
 //! The recipe's sections about network and training, and what a trainer makes of them.
 
 use cluster::recipe::{Recipe, explain};
-use models::{ClipShape, ModelConfig};
+use models::{Card, ClipShape, ModelConfig, View};
 use serde::Deserialize;
 use train::{OptimConfig, Pixels, Stage, TrainConfig};
 
@@ -21,8 +21,11 @@ pub(super) struct Sections {
 /// The loader owns the section and refuses what nobody knows; here only what the device needs is read.
 #[derive(Debug, Clone, Deserialize)]
 struct DataSection {
-    frames: i64,
-    crop: i64,
+    frames: u32,
+    stride: u32,
+    /// Training draws between the two; a test clip has the first.
+    short_side: [u32; 2],
+    crop: u32,
     mean: [f32; 3],
     std: [f32; 3],
 }
@@ -35,9 +38,20 @@ impl Sections {
         Ok(sections)
     }
 
+    /// How a test clip is cut from a video.
+    fn view(&self) -> View {
+        let DataSection { frames, stride, short_side: [short_side, _], crop, .. } = self.data;
+        View { frames, stride, short_side, crop }
+    }
+
+    /// What a file with the run's weights says about itself.
+    pub(super) fn card(&self, classes: Vec<String>) -> Card {
+        Card { model: self.model.clone(), view: self.view(), pixels: self.pixels(), classes }
+    }
+
     /// Shape of the clips that the network is made for.
     pub(super) fn clip(&self) -> ClipShape {
-        ClipShape { frames: self.data.frames, height: self.data.crop, width: self.data.crop }
+        self.view().clip()
     }
 
     /// Normalisation of their pixels.

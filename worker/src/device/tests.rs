@@ -23,6 +23,8 @@ checkpoint_every_steps = 4
 threads = 1
 [data]
 frames = 4
+stride = 1
+short_side = [16, 16]
 crop = 16
 mean = [0.4, 0.4, 0.4]
 std = [0.25, 0.25, 0.25]

@@ -1,6 +1,8 @@
 //! Multiply-adds: the table of the method, to its digits.
 
-use models::{Dynamic, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Policy, PolicyFile, R2plus1dConfig, X3dConfig};
+use models::{
+    Dynamic, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Policy, PolicyFile, R2plus1dConfig, X3dConfig,
+};
 
 use crate::{build, clip, clips, small};
 
