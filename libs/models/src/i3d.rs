@@ -1,6 +1,8 @@
 //! I3D on ResNet (Carreira & Zisserman, 2017, in the 8×8 form of PySlowFast) under the names of PyTorchVideo.
 //!
-//! Bottleneck blocks whose first convolution looks over time in some blocks, and whose second looks over space.
+//! Bottleneck blocks whose first convolution looks over time in some blocks, and whose second looks over space. The head
+//! averages over windows of the size that the network is made for: one at its own clips, several at larger crops, as
+//! published tests have it.
 
 use nn::{
     Activation, ConvConfig, ConvUnit, ConvUnitConfig, FeatureShape, Head, LayerCost, Pass, Pool, Residual, Scope,
@@ -51,6 +53,7 @@ pub(crate) struct I3d {
     stem: ConvUnit,
     first_stage: Vec<Block>,
     stages: Vec<Block>,
+    pool: Pool,
     head: Head,
 }
 
@@ -108,8 +111,9 @@ impl I3dConfig {
             stages.extend(blocks);
             shape = output;
         }
+        let pool = Pool::sliding([shape.frames, shape.height, shape.width]);
         let head = self.general.head(shape.channels, DROPOUT);
-        I3d { stem, first_stage, stages, head: head.init(&scope.sub("blocks.6.proj")) }
+        I3d { stem, first_stage, stages, pool, head: head.init(&scope.sub("blocks.6.proj")) }
     }
 
     fn init_stage(&self, stage: usize, scope: &Scope, mut shape: FeatureShape) -> (Vec<Block>, FeatureShape) {
@@ -184,7 +188,7 @@ impl Backbone for I3d {
         let stem = OVER_SPACE.forward(&self.stem.forward_t(x_ncthw, pass));
         let first = self.first_stage.iter().fold(stem, |x, block| block.forward_t(&x, pass));
         let features = self.stages.iter().fold(OVER_TIME.forward(&first), |x, block| block.forward_t(&x, pass));
-        self.head.forward_t(&features, pass)
+        self.head.forward_t(&self.pool.forward(&features), pass)
     }
 
     fn trace(&self, clip: FeatureShape) -> Vec<LayerCost> {

@@ -1,10 +1,11 @@
 //! X3D (Feichtenhofer, 2020) under the names of PyTorchVideo.
 //!
 //! A block widens its input by a `1×1×1` convolution, filters each channel by itself with `3×3×3`, lets every other block
-//! weigh the channels (squeeze-and-excitation), and narrows again. Time is never strided.
+//! weigh the channels (squeeze-and-excitation), and narrows again. Time is never strided. The head averages over windows of
+//! the size that the network is made for: one at its own clips, several at larger crops, as published tests have it.
 
 use nn::{
-    Activation, ConvConfig, ConvUnit, ConvUnitConfig, FeatureShape, Head, LayerCost, Pass, Residual, Scope,
+    Activation, ConvConfig, ConvUnit, ConvUnitConfig, FeatureShape, Head, LayerCost, Pass, Pool, Residual, Scope,
     SqueezeExcite, SqueezeExciteConfig,
 };
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,7 @@ pub(crate) struct X3d {
     stem: [ConvUnit; 2],
     blocks: Vec<Block>,
     widen: ConvUnit,
+    pool: Pool,
     hidden: ConvUnit,
     head: Head,
 }
@@ -139,11 +141,11 @@ impl X3dConfig {
         let scope = scope.sub("blocks.5");
         let widen = ConvConfig::same(shape.channels, self.inner(shape.channels), [1; 3], [1; 3]);
         let (widen, shape) = unit(widen, "pool.pre_conv", Some("pool.pre_norm")).init(&scope, shape);
-        let pooled = FeatureShape { frames: 1, height: 1, width: 1, ..shape };
+        let pool = Pool::sliding([shape.frames, shape.height, shape.width]);
         let hidden = ConvConfig::same(shape.channels, self.hidden, [1; 3], [1; 3]);
-        let (hidden, _) = unit(hidden, "pool.post_conv", None).init(&scope, pooled);
+        let (hidden, _) = unit(hidden, "pool.post_conv", None).init(&scope, pool.output(shape));
         let head = self.general.head(self.hidden, DROPOUT);
-        X3d { stem, blocks, widen, hidden, head: head.init(&scope.sub("proj")) }
+        X3d { stem, blocks, widen, pool, hidden, head: head.init(&scope.sub("proj")) }
     }
 
     /// Space, then time: published under each other's names.
@@ -233,7 +235,7 @@ impl Backbone for X3d {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let stem = self.stem.iter().fold(x_ncthw.shallow_clone(), |x, unit| unit.forward_t(&x, pass));
         let features = self.blocks.iter().fold(stem, |x, block| block.forward_t(&x, pass));
-        let pooled = self.widen.forward_t(&features, pass).mean_dim(&[2_i64, 3, 4][..], true, None);
+        let pooled = self.pool.forward(&self.widen.forward_t(&features, pass));
         let hidden = self.hidden.forward_t(&pooled, pass);
         self.head.forward_t(&hidden, pass)
     }
@@ -243,7 +245,7 @@ impl Backbone for X3d {
         let stem = self.stem.iter().fold(clip, |shape, unit| unit.trace(shape, &mut costs));
         let features = self.blocks.iter().fold(stem, |shape, block| block.trace(shape, &mut costs));
         let shape = self.widen.trace(features, &mut costs);
-        self.hidden.trace(FeatureShape { frames: 1, height: 1, width: 1, ..shape }, &mut costs);
+        self.hidden.trace(self.pool.output(shape), &mut costs);
         self.head.trace(&mut costs);
         costs
     }

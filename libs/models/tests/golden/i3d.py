@@ -68,16 +68,19 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self, inputs: int, classes: int):
+    def __init__(self, inputs: int, classes: int, window: tuple | None):
         super().__init__()
+        self.average = nn.AdaptiveAvgPool3d(1) if window is None else nn.AvgPool3d(window, 1)
         self.proj = nn.Linear(inputs, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.proj(x.mean(dim=(2, 3, 4)))
+        return self.proj(self.average(x).movedim(1, -1)).mean(dim=(1, 2, 3))
 
 
 class I3D(nn.Module):
-    def __init__(self, classes: int = 400):
+    """`window` is the size of the head's average, by default everything."""
+
+    def __init__(self, classes: int = 400, window: tuple | None = None):
         super().__init__()
         res2, res3, res4, res5 = TEMPORAL
         self.blocks = nn.Sequential(
@@ -87,7 +90,7 @@ class I3D(nn.Module):
             Stage(256, 128, res3, 2),
             Stage(512, 256, res4, 2),
             Stage(1024, 512, res5, 2),
-            Head(2048, classes),
+            Head(2048, classes, window),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -95,6 +98,8 @@ class I3D(nn.Module):
 
 
 def main() -> None:
+    # Made for 4 × 32², where features are 2 × 1²; given a larger crop, where they are 2 × 3².
+    write_logits("i3d_r50_large_crop", I3D(window=(2, 1, 1)), [1, 3, 4, 72, 72], {"made_for": [4, 32, 32]})
     write_keys("i3d_r50", I3D())
     write_logits("i3d_r50", I3D(), CLIPS, {"native": NATIVE, "macs": macs(I3D(), NATIVE)})
 

@@ -23,6 +23,11 @@ def conv(inputs: int, outputs: int, kernel: tuple, stride: tuple = (1, 1, 1), gr
     return nn.Conv3d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
 
 
+def average(window: tuple | None) -> nn.Module:
+    """Of windows of this size, at every position."""
+    return nn.AdaptiveAvgPool3d(1) if window is None else nn.AvgPool3d(window, 1)
+
+
 class Stem(nn.Module):
     def __init__(self, width: int):
         super().__init__()
@@ -92,9 +97,10 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    def __init__(self, inputs: int, classes: int):
+    def __init__(self, inputs: int, classes: int, window: tuple | None):
         super().__init__()
         inner = int(2.25 * inputs)
+        self.average = average(window)
         self.pool = nn.ModuleDict({
             "pre_conv": conv(inputs, inner, (1, 1, 1)),
             "pre_norm": nn.BatchNorm3d(inner),
@@ -105,25 +111,29 @@ class Head(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         p = self.pool
         x = F.relu(p["pre_norm"](p["pre_conv"](x)))
-        x = F.relu(p["post_conv"](x.mean(dim=(2, 3, 4), keepdim=True)))
-        return self.proj(x.flatten(1))
+        x = F.relu(p["post_conv"](self.average(x)))
+        return self.proj(x.movedim(1, -1)).mean(dim=(1, 2, 3))
 
 
 class X3D(nn.Module):
-    """`name` of `DEPTHS`; `norm_always` puts the norm on the first stage's shortcut that PySlowFast has."""
+    """`name` of `DEPTHS`; `norm_always` puts the norm on the first stage's shortcut that PySlowFast has; `window` is the size
+    of the head's average, by default everything."""
 
-    def __init__(self, name: str, classes: int = 400, norm_always: bool = False):
+    def __init__(self, name: str, classes: int = 400, norm_always: bool = False, window: tuple | None = None):
         super().__init__()
         depths = [math.ceil(DEPTHS[name] * depth) for depth in (1, 2, 5, 3)]
         inputs = [WIDTHS[0], *WIDTHS[:-1]]
         stages = [Stage(i, o, d, norm_always) for i, o, d in zip(inputs, WIDTHS, depths)]
-        self.blocks = nn.Sequential(Stem(WIDTHS[0]), *stages, Head(WIDTHS[-1], classes))
+        self.blocks = nn.Sequential(Stem(WIDTHS[0]), *stages, Head(WIDTHS[-1], classes, window))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.blocks(x)
 
 
 def main() -> None:
+    # Made for 4 × 32², where features are 4 × 1²; given a larger crop, where they are 4 × 2².
+    large = X3D("x3d_m", window=(4, 1, 1))
+    write_logits("x3d_m_large_crop", large, [1, 3, 4, 64, 64], {"made_for": [4, 32, 32]})
     for name, native in NATIVE.items():
         if name != "x3d_s":
             write_keys(name, X3D(name))

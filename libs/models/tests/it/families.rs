@@ -32,7 +32,7 @@ fn choosing_layers(network: &Network) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// I8 for whole networks: any family, axes, search space, length and size; gates that differ from clip to clip and whose
     /// options are often dead.

@@ -21,6 +21,8 @@ enum Kind {
     MaxBegun,
     /// The mean. Windows lie around every position; what is outside counts as zeros.
     Mean,
+    /// The mean. Windows begin at every position at which they end inside.
+    Sliding,
 }
 
 impl Pool {
@@ -40,12 +42,18 @@ impl Pool {
         Self { kind: Kind::Mean, kernel, stride: [1; 3] }
     }
 
+    /// Means of all windows that lie inside; along an axis that is shorter than a window, of the whole axis.
+    pub const fn sliding(kernel: [i64; 3]) -> Self {
+        Self { kind: Kind::Sliding, kernel, stride: [1; 3] }
+    }
+
     /// Shape of the output; 0 or less along an axis that is too short for one window.
     pub fn output(&self, input: FeatureShape) -> FeatureShape {
         let count = |axis: usize, size: i64| match self.kind {
             Kind::Max { padding } => (size + 2 * padding[axis] - self.kernel[axis]).div_euclid(self.stride[axis]) + 1,
             Kind::MaxBegun => (size + self.stride[axis] - 1) / self.stride[axis],
             Kind::Mean => size,
+            Kind::Sliding => (size - self.kernel[axis]).max(0) + 1,
         };
         FeatureShape {
             channels: input.channels,
@@ -81,6 +89,13 @@ impl Pool {
                 }
                 let padded = x_ncthw.pad([w, w, h, h, t, t], "constant", 0.0);
                 padded.avg_pool3d(kernel, stride, [0; 3], false, true, None)
+            }
+            Kind::Sliding => {
+                let inside = self.each(x_ncthw, |axis, size| size.min(kernel[axis]));
+                if inside == self.each(x_ncthw, |_, size| size) {
+                    return x_ncthw.mean_dim(&[2_i64, 3, 4][..], true, None);
+                }
+                x_ncthw.avg_pool3d(inside, stride, [0; 3], false, true, None)
             }
         }
     }
@@ -121,6 +136,14 @@ mod tests {
     }
 
     #[test]
+    fn sliding_windows_lie_inside_and_take_what_there_is() {
+        let pool = Pool::sliding([4, 1, 2]);
+        assert_eq!(pooled(pool, &[1.0, 3.0, 8.0]), [2.0, 5.5]);
+        assert_eq!(pooled(pool, &[1.0, 3.0]), [2.0]);
+        assert_eq!(pooled(pool, &[3.0]), [3.0]);
+    }
+
+    #[test]
     fn shapes_are_those_of_the_real_pools() {
         let pools = [
             Pool::max([1, 3, 3], [1, 2, 2], [0, 1, 1]),
@@ -128,6 +151,7 @@ mod tests {
             Pool::max_begun([3; 3], [2; 3]),
             Pool::max([3; 3], [1; 3], [1; 3]),
             Pool::mean([3; 3]),
+            Pool::sliding([2, 4, 3]),
         ];
         for pool in pools {
             for [t, h, w] in [[1, 1, 2], [2, 3, 4], [5, 7, 8]] {
