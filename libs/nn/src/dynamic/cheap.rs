@@ -51,15 +51,16 @@ impl Cheap {
 /// Every frame of a channel is a channel of a flat picture with the same kernel: libtorch's 2-D depthwise kernels are
 /// three times as fast as its 3-D ones.
 fn depthwise(x_ncthw: &Tensor, weight: &Tensor) -> Tensor {
-    let [n, groups, t, h, w] = *x_ncthw.size().as_slice() else { panic!("features have five axes") };
+    let [_, groups, t, h, w] = *x_ncthw.size().as_slice() else { panic!("features have five axes") };
     let multiplier = weight.size()[0] / groups;
     let kernels = weight.reshape([groups, 1, multiplier, 3, 3]).expand([groups, t, multiplier, 3, 3], false);
     let kernels = kernels.reshape([groups * t * multiplier, 1, 3, 3]);
-    let flat = x_ncthw.reshape([n, groups * t, h, w]);
+    // The number of clips is left open, so that a traced program takes any.
+    let flat = x_ncthw.reshape([-1, groups * t, h, w]);
     let y = flat.conv2d(&kernels, None::<&Tensor>, [1; 2], [1; 2], [1; 2], groups * t);
     if multiplier == 1 {
-        return y.reshape([n, groups, t, h, w]);
+        return y.reshape([-1, groups, t, h, w]);
     }
-    let y = y.reshape([n, groups, t, multiplier, h, w]).permute([0, 1, 3, 2, 4, 5]);
-    y.reshape([n, groups * multiplier, t, h, w])
+    let y = y.reshape([-1, groups, t, multiplier, h, w]).permute([0, 1, 3, 2, 4, 5]);
+    y.reshape([-1, groups * multiplier, t, h, w])
 }
