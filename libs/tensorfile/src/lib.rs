@@ -31,7 +31,7 @@ pub enum Format {
 }
 
 /// The tensors of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorFile<'a> {
     /// Who wrote it.
     pub format: Format,
