@@ -172,7 +172,7 @@ impl X3dConfig {
         let depthwise = ConvConfig { groups: inner, ..ConvConfig::same(inner, inner, [3; 3], [1, stride, stride]) };
         let depthwise = ConvUnitConfig {
             activation: if excite { Activation::None } else { Activation::Swish },
-            ..dynamic(unit(depthwise, "conv_b", Some(if excite { "norm_b.0" } else { "norm_b" })))
+            ..dynamic(unit(depthwise, "conv_b", Some("norm_b.0")))
         };
         let (depthwise, shape) = depthwise.init(&branch, shape);
         let excite = excite.then(|| {

@@ -65,7 +65,7 @@ class Block(nn.Module):
             "conv_a": conv(inputs, inner, (1, 1, 1)),
             "norm_a": nn.BatchNorm3d(inner),
             "conv_b": conv(inner, inner, (3, 3, 3), (1, stride, stride), groups=inner),
-            "norm_b": nn.Sequential(norm_b, SqueezeExcite(inner)) if index % 2 == 0 else norm_b,
+            "norm_b": nn.Sequential(norm_b, SqueezeExcite(inner) if index % 2 == 0 else nn.Identity()),
             "conv_c": conv(inner, outputs, (1, 1, 1)),
             "norm_c": nn.BatchNorm3d(outputs),
         })
