@@ -105,8 +105,12 @@ fn recognise_r2plus1d(tensors: &Tensors<'_>) -> Option<Card> {
         blocks[stage] = (0..64).take_while(|block| tensors.contains_key(&name(*block, "conv1.0.0"))).count() as i64;
         widths[stage] = size(tensors, &name(0, "conv2.0.3"), 0)?;
     }
-    // Only where a stage begins do the layouts differ.
-    let is_per_conv = size(tensors, "layer2.0.conv2.0.0.weight", 0)? == midplanes(widths[1], widths[1]);
+    // Only where a stage begins do the layouts differ; in a narrow network not even everywhere there.
+    let begins_with = |middle: &dyn Fn(usize) -> i64| {
+        (1..4).all(|stage| size(tensors, &format!("layer{}.0.conv2.0.0.weight", stage + 1), 0) == Some(middle(stage)))
+    };
+    let is_shared = begins_with(&|stage| midplanes(widths[stage - 1], widths[stage]));
+    let is_per_conv = !is_shared && begins_with(&|stage| midplanes(widths[stage], widths[stage]));
     let midplanes = if is_per_conv { Midplanes::PerConv } else { Midplanes::Shared };
     let config = R2plus1dConfig { blocks, widths, midplanes, ..R2plus1dConfig::r18(size(tensors, "fc.weight", 0)?) };
     let stem = size(tensors, "stem.0.weight", 0).filter(|stem| *stem != config.stem_channels());

@@ -2,6 +2,7 @@
 
 mod costs;
 mod families;
+mod import;
 mod network;
 mod published;
 mod weights;

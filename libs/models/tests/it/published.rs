@@ -103,7 +103,7 @@ fn numbers(value: &serde_json::Value) -> impl Iterator<Item = f64> {
 }
 
 /// The same weights as in `golden/exchange.py`.
-fn fill(network: &Network) {
+pub(crate) fn fill(network: &Network) {
     tch::no_grad(|| {
         for param in network.params().all() {
             let (name, shape) = (&param.name, param.tensor.size());
