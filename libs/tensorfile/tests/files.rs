@@ -102,8 +102,11 @@ fn a_flipped_bit_never_changes_what_is_read_of_an_archive() {
     }
 }
 
+/// Names and contents.
+type Files<'a> = &'a [(&'a str, &'a [u8])];
+
 /// A zip archive with these files, stored as they are.
-fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+fn archive(files: Files<'_>) -> Vec<u8> {
     use std::io::Write;
     let mut bytes = Vec::new();
     let mut writer = rawzip::ZipArchiveWriter::new(&mut bytes);
@@ -139,7 +142,7 @@ fn an_archive_that_lies_is_refused() {
     let data = [0_u8; 16];
     let good = pickle(4, (4, 1));
     assert!(read(&archive(&[("a/data.pkl", &good), ("a/data/0", &data)])).is_ok());
-    let lies: [(&[(&str, &[u8])], &str); 8] = [
+    let lies: [(Files<'_>, &str); 8] = [
         (&[("a/data/0", &data)], "no data.pkl"),
         (&[("a/data.pkl", &good)], "no storage 0"),
         (&[("a/data.pkl", &good), ("b/data/0", &data)], "no storage 0"),
