@@ -123,6 +123,23 @@ mod tests {
         assert_eq!(norm.buffers.batches_tracked.int64_value(&[]), 1);
     }
 
+    /// The statistics of two batches side by side, from the moments of each: within and between.
+    #[test]
+    fn averaged_moments_are_those_of_all_that_passed() {
+        let (norm, params) = norm();
+        let batches = [input(1.0), input(3.0) + 5.0];
+        let moments: Vec<Tensor> = batches.iter().map(|x| (norm.forward_t(x, true), params.norm_moments()).1).collect();
+        params.set_running_moments(&((&moments[0] + &moments[1]) / 2.0));
+        let flat = Tensor::cat(&batches, 0).permute([1, 0, 2, 3, 4]).reshape([3, -1]);
+        assert!(norm.buffers.running_mean.allclose(&flat.mean_dim(1, false, None), 1e-12, 1e-12, false));
+        let within = batches.map(|x| x.permute([1, 0, 2, 3, 4]).reshape([3, -1]).var_dim(1, true, false));
+        let between = (&moments[0] - &moments[1]).square().index_select(0, &Tensor::from_slice(&[0_i64, 1, 2])) / 4.0;
+        let expected = (&within[0] + &within[1]) / 2.0 + between;
+        assert!(norm.buffers.running_var.allclose(&expected, 1e-12, 1e-12, false));
+        assert_eq!(norm.buffers.batches_tracked.int64_value(&[]), 0);
+        assert_eq!((params.norm_at(5), params.norm_at(6)), (Some("bn"), None));
+    }
+
     #[test]
     fn two_batches_may_pass_before_the_backward_pass() {
         let (norm, _params) = norm();

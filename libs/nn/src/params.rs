@@ -32,11 +32,15 @@ pub struct Param {
     pub tensor: Tensor,
     /// How it is trained.
     pub role: Role,
+    /// Place in the order in which layers were made, which is the one in which clips pass them.
+    pub made: usize,
 }
 
 /// Buffers of one batch norm.
 #[derive(Debug)]
 pub(crate) struct NormBuffers {
+    /// Full name of the norm.
+    pub(crate) path: String,
     pub(crate) running_mean: Tensor,
     pub(crate) running_var: Tensor,
     pub(crate) batches_tracked: Tensor,
@@ -48,6 +52,7 @@ pub(crate) struct NormBuffers {
 impl NormBuffers {
     pub(crate) fn share(&self) -> Self {
         Self {
+            path: self.path.clone(),
             running_mean: self.running_mean.shallow_clone(),
             running_var: self.running_var.shallow_clone(),
             batches_tracked: self.batches_tracked.shallow_clone(),
@@ -63,7 +68,7 @@ pub struct ParamsBuilder {
     device: Device,
     kind: Kind,
     seed: u64,
-    params: RefCell<BTreeMap<String, (Tensor, Role)>>,
+    params: RefCell<BTreeMap<String, (Tensor, Role, usize)>>,
     norms: RefCell<Vec<NormBuffers>>,
 }
 
@@ -82,13 +87,15 @@ impl ParamsBuilder {
     pub fn finish(self) -> Params {
         let params = self.params.into_inner();
         Params {
-            params: params.into_iter().map(|(name, (tensor, role))| Param { name, tensor, role }).collect(),
+            params: params.into_iter().map(|(name, (tensor, role, made))| Param { name, tensor, role, made }).collect(),
             norms: self.norms.into_inner(),
         }
     }
 
     fn insert(&self, name: String, tensor: &Tensor, role: Role) {
-        let before = self.params.borrow_mut().insert(name.clone(), (tensor.shallow_clone(), role));
+        let mut params = self.params.borrow_mut();
+        let made = params.len();
+        let before = params.insert(name.clone(), (tensor.shallow_clone(), role, made));
         assert!(before.is_none(), "two parameters named {name:?}");
     }
 }
@@ -135,6 +142,7 @@ impl Scope<'_> {
     pub(crate) fn norm_buffers(&self, channels: i64) -> NormBuffers {
         let options = (self.builder.kind, self.builder.device);
         let buffers = NormBuffers {
+            path: self.path.clone(),
             running_mean: Tensor::zeros([channels], options),
             running_var: Tensor::ones([channels], options),
             batches_tracked: Tensor::zeros([0_i64; 0], (Kind::Int64, self.builder.device)),
@@ -199,6 +207,23 @@ impl Params {
         tch::no_grad(|| Tensor::cat(&parts, 0))
     }
 
+    /// Which norm the element `at` of [`Params::norm_statistics`] belongs to, by its full name. Norms lie in the order in which
+    /// the layers were made, which is the one in which clips pass them.
+    pub fn norm_at(&self, at: i64) -> Option<&str> {
+        let mut end = 0;
+        let found = self.norms.iter().find(|norm| {
+            end += 2 * norm.batch_mean.numel() as i64;
+            at < end
+        });
+        found.map(|norm| norm.path.as_str())
+    }
+
+    /// Running mean and variance of every batch norm, laid out as [`Params::norm_statistics`].
+    pub fn running_statistics(&self) -> Tensor {
+        let parts: Vec<&Tensor> = self.norms.iter().flat_map(|norm| [&norm.running_mean, &norm.running_var]).collect();
+        tch::no_grad(|| Tensor::cat(&parts, 0))
+    }
+
     /// Moves the running statistics: `running ← (1 − momentum) · running + momentum · statistics`, and counts one batch.
     ///
     /// # Panics
@@ -215,6 +240,36 @@ impl Params {
                     at += len;
                 }
                 let _ = norm.batches_tracked.shallow_clone().g_add_scalar_(1);
+            }
+        });
+    }
+
+    /// First and second moment of what the last training batch gave to every batch norm, in double precision:
+    /// `[mean, unbiased variance + mean²]`, laid out as [`Params::norm_statistics`]. Unlike variances, moments of several
+    /// batches may be averaged without losing how far the batches lie apart.
+    pub fn norm_moments(&self) -> Tensor {
+        let moments = self.norms.iter().flat_map(|norm| {
+            let mean = norm.batch_mean.to_kind(Kind::Double);
+            let square = norm.batch_var.to_kind(Kind::Double) + mean.square();
+            [mean, square]
+        });
+        tch::no_grad(|| Tensor::cat(&moments.collect::<Vec<_>>(), 0))
+    }
+
+    /// Puts what [`Params::norm_moments`] says in place of the running statistics; counts no batch.
+    ///
+    /// # Panics
+    /// If `moments` is not as long as [`Params::norm_layout`] says.
+    pub fn set_running_moments(&self, moments: &Tensor) {
+        assert_eq!(moments.size(), [self.norm_layout().len], "length of the batch-norm moments");
+        tch::no_grad(|| {
+            let mut at = 0;
+            for norm in &self.norms {
+                let len = norm.running_mean.numel() as i64;
+                let (mean, square) = (moments.narrow(0, at, len), moments.narrow(0, at + len, len));
+                norm.running_mean.shallow_clone().copy_(&mean);
+                norm.running_var.shallow_clone().copy_(&(square - mean.square()).clamp_min(0.0));
+                at += 2 * len;
             }
         });
     }
