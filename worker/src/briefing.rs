@@ -80,6 +80,7 @@ impl Briefing {
             epochs: self.recipe.epochs(),
             val_clips: data.val_clips,
             checkpoint_every_steps: self.recipe.run().checkpoint_every_steps,
+            precise_bn_batches: self.recipe.run().precise_bn_batches,
         };
         Ok(Order {
             seat: Seat {

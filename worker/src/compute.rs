@@ -109,6 +109,12 @@ pub trait Compute: 'static {
     /// Does a step with one batch for each of the seat's lanes, in order. All ranks together.
     fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError>;
 
+    /// Lets one batch of this rank's lanes pass for its batch-norm statistics alone, under weights that stand still.
+    fn refresh_norms(&mut self, batches: Vec<Batch>) -> Result<(), WorkerError>;
+
+    /// Takes the statistics of all batches since the last step in place of the running ones. All ranks together.
+    fn finish_refresh(&mut self) -> Result<(), WorkerError>;
+
     /// Evaluates this rank's share of the held-out set, given batch by batch; the last call is all ranks together.
     fn begin_eval(&mut self) -> Result<(), WorkerError>;
 

@@ -20,7 +20,7 @@ use collective::{Address, Group, Member};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tonic::transport::Channel;
-use train::{ClipBatch, EvalReport, Range, StepReport, TrainError, Trainer};
+use train::{ClipBatch, EvalReport, Range, Saved, StepReport, TrainError, Trainer};
 
 use crate::briefing::Briefing;
 use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
@@ -125,6 +125,15 @@ impl Compute for Device {
         self.trainer()?.step(&batches, drain).map(stepped).map_err(fault)
     }
 
+    fn refresh_norms(&mut self, batches: Vec<Batch>) -> Result<(), WorkerError> {
+        let batches: Vec<ClipBatch> = batches.into_iter().map(clip_batch).collect();
+        self.trainer()?.refresh_batch(&batches).map_err(fault)
+    }
+
+    fn finish_refresh(&mut self) -> Result<(), WorkerError> {
+        self.trainer()?.finish_refresh().map_err(fault)
+    }
+
     fn begin_eval(&mut self) -> Result<(), WorkerError> {
         self.trainer()?.begin_eval();
         Ok(())
@@ -150,11 +159,13 @@ impl Compute for Device {
             progress: snapshot.progress,
         };
         let state = serde_json::to_vec_pretty(&state).expect("strings and JSON always serialise");
-        Ok(Objects::from([
+        let average = snapshot.average.map(|average| (checkpoint::layout::AVERAGE.to_owned(), average.into()));
+        let objects = [
             (checkpoint::layout::MODEL.to_owned(), snapshot.model.into()),
             (checkpoint::layout::OPTIMIZER.to_owned(), snapshot.optimizer.into()),
             (checkpoint::layout::RUN.to_owned(), state.into()),
-        ]))
+        ];
+        Ok(objects.into_iter().chain(average).collect())
     }
 }
 
@@ -167,8 +178,13 @@ fn restore(trainer: &mut Trainer, objects: &Objects) -> Result<(), WorkerError> 
     let state: RunState = serde_json::from_slice(object(checkpoint::layout::RUN)?).map_err(|error| {
         WorkerError::Configuration(format!("the checkpoint's {} can't be read: {error}", checkpoint::layout::RUN))
     })?;
-    let (model, optimizer) = (object(checkpoint::layout::MODEL)?, object(checkpoint::layout::OPTIMIZER)?);
-    trainer.restore(model, optimizer, &state.progress).map_err(fault)
+    let saved = Saved {
+        model: object(checkpoint::layout::MODEL)?,
+        average: objects.get(checkpoint::layout::AVERAGE).map(|average| &average[..]),
+        optimizer: object(checkpoint::layout::OPTIMIZER)?,
+        progress: &state.progress,
+    };
+    trainer.restore(saved).map_err(fault)
 }
 
 /// The torch device behind a choice.

@@ -37,6 +37,8 @@ pub struct Course {
     pub val_clips: u64,
     /// Steps between checkpoints.
     pub checkpoint_every_steps: u64,
+    /// Batches that are shown for batch-norm statistics alone where an epoch ends.
+    pub precise_bn_batches: u64,
 }
 
 impl Course {
@@ -58,6 +60,21 @@ impl Course {
         every || steps == self.total_steps() || self.epoch_ended_by(steps).is_some()
     }
 
+    /// The asks of these lanes for precise batch norm after `step` steps: the batches that the run comes to next. They exist after
+    /// its last step as well, since positions count on for ever; no clips are rendered that training would not have shown.
+    pub fn refresh_asks(&self, lanes: Range<u32>, step: u64) -> Vec<Ask> {
+        (step..step + self.precise_bn_batches).flat_map(|step| self.step_asks(lanes.clone(), step)).collect()
+    }
+
+    fn step_asks(&self, lanes: Range<u32>, step: u64) -> Vec<Ask> {
+        let ask = |lane| {
+            let positions = self.plan.lane_positions(step, lane);
+            let count = u32::try_from(positions.end - positions.start).expect("a lane's clips are bounded by the plan");
+            Ask { split: Split::Train, first: positions.start, count }
+        };
+        lanes.map(ask).collect()
+    }
+
     /// The asks of one rank for an evaluation: chunks of the held-out set, dealt out in turn.
     pub fn val_asks(&self, rank: u32, world: u32) -> Vec<Ask> {
         let chunk = self.plan.lane_clips();
@@ -72,7 +89,8 @@ impl Course {
     }
 }
 
-/// The asks of one worker from a step on: each step's lanes, and its part of each evaluation where an epoch ends.
+/// The asks of one worker from a step on: each step's lanes; where an epoch ends those of precise batch norm, and its part of the
+/// evaluation.
 #[derive(Debug, Clone)]
 pub struct Itinerary {
     course: Course,
@@ -94,16 +112,13 @@ impl Itinerary {
 
     fn add_evaluation(&mut self) {
         if self.course.epoch_ended_by(self.step).is_some() {
+            self.due.extend(self.course.refresh_asks(self.lanes.clone(), self.step));
             self.due.extend(&self.val_asks);
         }
     }
 
     fn add_step(&mut self) {
-        for lane in self.lanes.clone() {
-            let positions = self.course.plan.lane_positions(self.step, lane);
-            let count = u32::try_from(positions.end - positions.start).expect("a lane's clips are bounded by the plan");
-            self.due.push_back(Ask { split: Split::Train, first: positions.start, count });
-        }
+        self.due.extend(self.course.step_asks(self.lanes.clone(), self.step));
         self.step += 1;
         self.add_evaluation();
     }
@@ -127,7 +142,7 @@ mod tests {
     fn course() -> Course {
         // 10 clips, batches of 4 in 2 lanes, 3 epochs: 8 steps; epochs end after steps 3, 5 and 8.
         let plan = Plan::new(1, 10, 4, 2).expect("the numbers fit");
-        Course { plan, epochs: 3, val_clips: 5, checkpoint_every_steps: 4 }
+        Course { plan, epochs: 3, val_clips: 5, checkpoint_every_steps: 4, precise_bn_batches: 0 }
     }
 
     fn shown(asks: impl Iterator<Item = Ask>) -> Vec<(char, u64, u32)> {
@@ -147,7 +162,7 @@ mod tests {
     #[test]
     fn several_epochs_in_one_step_are_evaluated_once() {
         let plan = Plan::new(1, 2, 8, 1).expect("the numbers fit");
-        let course = Course { plan, epochs: 6, val_clips: 1, checkpoint_every_steps: 9 };
+        let course = Course { plan, epochs: 6, val_clips: 1, ..course() };
         assert_eq!((course.total_steps(), course.epoch_ended_by(1), course.epoch_ended_by(2)), (2, Some(3), Some(5)));
     }
 
@@ -173,6 +188,16 @@ mod tests {
         both.sort_unstable();
         alone.sort_unstable();
         assert_eq!(both, alone);
+    }
+
+    #[test]
+    fn precise_batch_norm_is_shown_the_next_batches_before_the_evaluation() {
+        let course = Course { precise_bn_batches: 2, ..course() };
+        let asks = shown(Itinerary::new(course, 1..2, (1, 2), 3));
+        assert_eq!(asks[..3], [('t', 14, 2), ('t', 18, 2), ('v', 2, 2)]);
+        assert_eq!(asks[3], ('t', 14, 2), "then the first of them is trained on");
+        let last = shown(Itinerary::new(course, 0..1, (0, 2), 8));
+        assert_eq!(last[..2], [('t', 32, 2), ('t', 36, 2)]);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use cluster::ids::{GenerationNumber, RunName};
 
 /// The weights, with the published backbone's keys.
 pub const MODEL: &str = "model.safetensors";
+/// The averaged weights with the same keys, of a run whose recipe asks for an average: what is evaluated and handed on.
+pub const AVERAGE: &str = "average.safetensors";
 /// The optimiser's state.
 pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// Progress and whatever else the trainer needs to go on.

@@ -54,7 +54,8 @@ fn config(document: &str) -> TrainConfig {
 #[test]
 fn a_document_becomes_a_config_and_back() {
     let document = parse(DOCUMENT).expect("a good document");
-    assert_eq!(document.optim, OptimConfig::default());
+    assert_eq!(document.optim.rule().expect("good"), OptimConfig::default().rule().expect("good"));
+    assert_eq!(document.stages[0].schedule, Curve::Cosine);
     assert_eq!(document.stages[1].lambda, Lambda::Ramp([0.0, 2.0]));
     assert_eq!(document.stages[0].lambda.ends(), [0.0, 0.0]);
     assert_eq!(document.stages[1].gate_lr_scale, Some(0.3));
@@ -62,6 +63,20 @@ fn a_document_becomes_a_config_and_back() {
     assert_eq!(parse(&written).expect("what was written"), document);
     config(DOCUMENT).validate().expect("within bounds");
     assert_eq!(config(DOCUMENT).lane_clips(), 16);
+}
+
+#[test]
+fn every_kind_of_optimizer_and_schedule_is_a_line_or_two() {
+    let with = |line: &str| config(&DOCUMENT.replace("momentum = 0.9\n    nesterov = true", line));
+    let adamw = with("kind = \"adamw\"\nbetas = [0.9, 0.95]");
+    adamw.validate().expect("within bounds");
+    assert_eq!(adamw.optim.rule().expect("good"), Rule::AdamW { betas: [0.9, 0.95], eps: 1e-8 });
+    let lars = with("kind = \"lars\"\nnesterov = false").optim.rule().expect("good");
+    assert_eq!(lars, Rule::Lars { momentum: Momentum { momentum: 0.9, nesterov: false }, trust: 0.001 });
+    let stage = |line: &str| parse(&DOCUMENT.replace("lr = 0.02", line)).expect("good").stages.remove(1).schedule;
+    assert_eq!(stage("lr = 0.02\nschedule = \"constant\""), Curve::Constant);
+    let steps = stage("lr = 0.02\nschedule.steps = [[2, 0.1], [4.5, 0.01]]");
+    assert_eq!(steps, Curve::Steps(vec![[2.0, 0.1], [4.5, 0.01]]));
 }
 
 #[test]
@@ -81,6 +96,24 @@ fn settings_out_of_bounds_name_field_value_and_bound() {
         ("[0.0, 2.0]", "[0.0, -2.0]", "training setting `stages.1.lambda` is -2: it must be from 0 to 1000"),
         ("warmup_epochs = 1", "warmup_epochs = 9", "`stages.0.warmup_epochs` is 9: it must be from 0 to 8"),
         ("epochs = 6", "epochs = 0", "training setting `stages.1.epochs` is 0: it must be 1 or more"),
+        (
+            "momentum = 0.9",
+            "betas = [0.9, 0.99]",
+            "`optim.betas` is given: it must be left out with optim.kind = \"sgd\"",
+        ),
+        (
+            "[optim]",
+            "[optim]\nkind = \"adamw\"",
+            "`optim.momentum` is given: it must be left out with optim.kind = \"adamw\"",
+        ),
+        ("[optim]", "[optim]\nkind = \"lars\"\ntrust = 2.0", "`optim.trust` is 2: it must be from 0.000001 to 1"),
+        ("[optim]", "[optim]\nclip_norm = -1.0", "`optim.clip_norm` is -1: it must be from 0 to 1000000"),
+        ("[optim]", "[optim]\nclip_norm = 1.0\nclip_value = 1.0", "0 with optim.clip_norm: clip by one of the two"),
+        ("[optim]", "[optim]\nema_decay = 1.0", "`optim.ema_decay` is 1: it must be from 0 to 0.999999"),
+        ("[optim]", "[optim]\nmix.mixup = 0.01", "`optim.mix.mixup` is 0.01: it must be 0 (off) or from 0.05 to 4"),
+        ("lr = 0.02", "lr = 0.02\nwarmup_lr = 0.03", "`stages.1.warmup_lr` is 0.03: it must be from 0 to 0.02"),
+        ("lr = 0.02", "lr = 0.02\nschedule = \"constant\"\nlr_end = 0.01", "left out: it is where a cosine ends"),
+        ("lr = 0.02", "lr = 0.02\nschedule.steps = [[6, 0.1]]", "at epochs [6.0]: it must be one rising epoch or more"),
     ];
     for (from, to, expected) in cases {
         let error = config(&DOCUMENT.replace(from, to)).validate().expect_err("out of bounds").to_string();
@@ -100,6 +133,8 @@ fn a_run_that_does_not_fit_together_is_refused() {
     assert!(refused(|c| c.threads = 0).contains("run.threads"));
     assert!(refused(|c| c.total_steps = 400).contains("2 rising steps from 0 to below 400"));
     assert!(refused(|c| c.stage_start_steps = vec![0]).contains("stage_start_steps"));
+    let lonely = refused(|c| (c.batch_clips, c.optim.mix.mixup) = (2, 0.8));
+    assert!(lonely.contains("2 a lane or more with optim.mix"), "{lonely}");
     assert!(refused(|c| c.stages.clear()).contains("one stage or more"));
     assert!(refused(|c| c.pixels.std[1] = 0.0).contains("data.std.1"));
 }

@@ -28,11 +28,14 @@ pub enum TrainError {
         problem: String,
     },
     /// A number got lost: the loss or the gradient is infinite or not a number. Nothing was changed.
-    #[error("step {step}: {what}; the weights before this step are kept: lower the learning rate or λ from there")]
+    #[error(
+        "step {step}: {what}; the weights before this step are kept: go on from there with a lower learning rate or λ, a longer \
+         warm-up, or optim.clip_norm"
+    )]
     NotFinite {
         /// The step that failed.
         step: u64,
-        /// What is not finite, and in which lanes.
+        /// What is not finite, in which lanes, and where in the network it began.
         what: String,
     },
     /// The peers could not be reached.

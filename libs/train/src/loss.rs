@@ -2,11 +2,16 @@
 //!
 //! `L_e` is the mean over the batch of `(μ · Σ_l share_l · r_l / R_l)^γ`, where `share_l = C(f_l) / Σ_k C(f_k)`, `r_l` and `R_l`
 //! are the factors of the largest live option of layer `l` for that clip, and μ is 1 if the clip is classified correctly.
+//!
+//! Of clips that are mixed (mixup, cutmix) the cross-entropy is that of both classes, by their parts. Such a clip is classified
+//! correctly if its likeliest class is that of its larger part: so μ keeps its meaning, and a step's `top1` is comparable
+//! from step to step, though lower than without mixing.
 
 use models::{DynamicLayer, Forward, LayerGates};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::config::{OptimConfig, ShareGradient};
+use crate::mix::Targets;
 use crate::optim::Rates;
 
 /// The constants of the loss.
@@ -42,7 +47,7 @@ pub(crate) struct Loss {
     pub cross_entropy: Tensor,
     /// `L_e`, 0 for a plain backbone.
     pub efficiency: Tensor,
-    /// Share of the clips that are classified correctly.
+    /// Share of the clips that are classified correctly; of mixed clips, as the class of their larger part.
     pub correct: Tensor,
     /// Share of the dynamic layers' multiply-adds that is computed, mean over the clips; 1 for a plain backbone.
     pub share: Tensor,
@@ -50,10 +55,10 @@ pub(crate) struct Loss {
 
 impl LossConfig {
     /// The loss of a soft forward pass.
-    pub(crate) fn of(&self, forward: &Forward, labels_n: &Tensor, shares: Option<&Shares>, rates: &Rates) -> Loss {
+    pub(crate) fn of(&self, forward: &Forward, targets: &Targets, shares: Option<&Shares>, rates: &Rates) -> Loss {
         let logits = &forward.logits_nk;
-        let cross_entropy = self.cross_entropy(logits, labels_n);
-        let correct_n = logits.detach().argmax(1, false).eq_tensor(labels_n).to_kind(logits.kind());
+        let cross_entropy = self.cross_entropy(logits, targets);
+        let correct_n = logits.detach().argmax(1, false).eq_tensor(targets.dominant_n()).to_kind(logits.kind());
         let one = || Tensor::ones([0_i64; 0], (logits.kind(), logits.device()));
         let mut loss = Loss {
             total: cross_entropy.shallow_clone(),
@@ -77,8 +82,15 @@ impl LossConfig {
         loss
     }
 
-    pub(crate) fn cross_entropy(&self, logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
-        logits_nk.cross_entropy_loss(labels_n, None::<&Tensor>, Reduction::Mean, -100, self.label_smoothing)
+    /// Linear in the target, so two classes by their parts are two cross-entropies by their parts, smoothing included.
+    fn cross_entropy(&self, logits_nk: &Tensor, targets: &Targets) -> Tensor {
+        let of = |labels_n: &Tensor| {
+            logits_nk.cross_entropy_loss(labels_n, None::<&Tensor>, Reduction::Mean, -100, self.label_smoothing)
+        };
+        match &targets.mixed {
+            None => of(&targets.labels_n),
+            Some((others_n, share)) => of(&targets.labels_n) * *share + of(others_n) * (1.0 - share),
+        }
     }
 
     /// μ is 0 or 1, so it may stand outside of the power, where it keeps gradients finite.

@@ -72,7 +72,7 @@ fn the_share_is_that_of_the_largest_live_options() {
 
 #[test]
 fn only_clips_that_are_right_count() {
-    let labels = Tensor::from_slice(&[1_i64, 1]);
+    let labels = Targets::plain(Tensor::from_slice(&[1_i64, 1]));
     let of = |config: LossConfig| config.of(&forward(example()), &labels, Some(&shares()), &RATES);
     let loss = of(config());
     close(&values(&loss.efficiency), &[0.5]);
@@ -108,7 +108,7 @@ fn the_weighted_mean_lies_between_the_options() {
 
 #[test]
 fn the_loss_rests_below_its_target() {
-    let labels = Tensor::from_slice(&[1_i64, 0]);
+    let labels = Targets::plain(Tensor::from_slice(&[1_i64, 0]));
     let mean_share = (1.0 + 0.4375) / 2.0;
     let of = |share_target: f64| {
         let gates = example();
@@ -123,8 +123,25 @@ fn the_loss_rests_below_its_target() {
 }
 
 #[test]
+fn a_mixed_clip_has_the_cross_entropy_of_a_mixed_target() {
+    let labels_n = Tensor::from_slice(&[0_i64, 1]);
+    let targets = Targets { mixed: Some((labels_n.flip([0]), 0.3)), labels_n };
+    let smoothed = LossConfig { label_smoothing: 0.2, ..config() };
+    let forward = forward(example());
+    let loss = smoothed.of(&forward, &targets, Some(&shares()), &RATES);
+    // By hand: of each clip 0.3 is its own class, 0.7 the other, and 0.2 of all is spread over both.
+    let own = 0.3 * 0.8 + 0.1;
+    let target_nk = Tensor::from_slice(&[own, 1.0 - own, 1.0 - own, own]).view([2, 2]);
+    let by_hand: Tensor = -(target_nk * forward.logits_nk.log_softmax(1, Kind::Double)).sum(Kind::Double) / 2.0;
+    close(&values(&loss.cross_entropy), &values(&by_hand));
+    // Clip 0 is classified as 1, clip 1 as 0: the classes of their larger parts.
+    close(&values(&loss.correct), &[1.0]);
+    close(&values(&loss.efficiency), &[(1.0 + 0.4375) / 2.0]);
+}
+
+#[test]
 fn without_lambda_the_gates_feel_nothing_and_are_still_measured() {
-    let labels = Tensor::from_slice(&[1_i64, 0]);
+    let labels = Targets::plain(Tensor::from_slice(&[1_i64, 0]));
     let loss = config().of(&forward(example()), &labels, Some(&shares()), &Rates { lambda: 0.0, ..RATES });
     assert!(!loss.total.requires_grad());
     close(&values(&loss.share), &[(1.0 + 0.4375) / 2.0]);
@@ -158,7 +175,9 @@ fn gradients_of_the_loss_equal_finite_differences() {
     tch::set_num_threads(1);
     let network = toy();
     let x_ncthw = (Tensor::arange(6 * 3 * 4 * 64, (Kind::Double, Device::Cpu)) * 0.37).sin().view([6, 3, 4, 8, 8]);
-    let labels = Tensor::from_slice(&[0_i64, 1, 2, 0, 1, 2]);
+    // Mixed as well: the cross-entropy of two classes a clip.
+    let labels_n = Tensor::from_slice(&[0_i64, 1, 2, 0, 1, 2]);
+    let labels = Targets { mixed: Some((labels_n.flip([0]), 0.3)), labels_n };
     let shares = Shares::new(&network.costs().dynamic_layers(), Kind::Double, Device::Cpu);
     let config = LossConfig {
         label_smoothing: 0.1,

@@ -15,7 +15,7 @@ pub struct StepReport {
     pub cross_entropy: f64,
     /// `L_e`, without λ.
     pub efficiency: f64,
-    /// Share of the clips whose likeliest class is the right one, 0 to 1.
+    /// Share of the clips whose likeliest class is the right one, 0 to 1; of mixed clips, that of their larger part.
     pub top1: f64,
     /// Share of the dynamic layers' multiply-adds that the clips' policies compute.
     pub share: f64,
@@ -25,7 +25,7 @@ pub struct StepReport {
     pub gmacs_backbone: f64,
     /// Over layers, axes and clips: how often all options were closed, so that the likeliest was opened.
     pub dead_axes: u64,
-    /// Length of the gradient.
+    /// Length of the gradient, before it is clipped.
     pub gradient_norm: f64,
     /// Learning rate of the network in this step.
     pub lr: f64,

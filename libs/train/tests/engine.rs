@@ -7,7 +7,10 @@ use std::time::Duration;
 use collective::{Address, Group, Member, MemoryStore};
 use models::{ClipShape, ModelConfig};
 use tch::Device;
-use train::{ClipBatch, Lambda, OptimConfig, Pixels, Snapshot, Stage, StepReport, TrainConfig, TrainError, Trainer};
+use train::{
+    ClipBatch, Curve, Lambda, MixConfig, OptimConfig, OptimKind, Pixels, Saved, Snapshot, Stage, StepReport,
+    TrainConfig, TrainError, Trainer,
+};
 
 const CLIP: ClipShape = ClipShape { frames: 4, height: 16, width: 16 };
 const CLASSES: i64 = 3;
@@ -37,8 +40,10 @@ fn stage(name: &str, lr: f64) -> Stage {
         name: name.to_owned(),
         epochs: 10,
         lr,
+        schedule: Curve::Cosine,
         lr_end: 0.0,
         warmup_epochs: 1.0,
+        warmup_lr: None,
         lambda: Lambda::Constant(0.0),
         lambda_ramp: 1.0,
         gate_lr_scale: None,
@@ -60,6 +65,25 @@ fn config(lanes: u32) -> TrainConfig {
         // A change of stage in the middle of what the tests do.
         stage_start_steps: vec![0, 4],
         total_steps: 40,
+    }
+}
+
+/// Every state and every random stream that training may have, with this rule.
+fn rich(kind: OptimKind) -> TrainConfig {
+    let plain = config(2);
+    let ModelConfig::R2plus1d(mut model) = plain.model.clone() else { panic!("the toy is an R(2+1)D") };
+    model.dropout = 0.3;
+    TrainConfig {
+        model: ModelConfig::R2plus1d(model),
+        optim: OptimConfig {
+            kind,
+            ema_decay: 0.9,
+            clip_norm: 1.0,
+            label_smoothing: 0.1,
+            mix: MixConfig { mixup: 0.8, cutmix: 1.0, ..MixConfig::default() },
+            ..OptimConfig::default()
+        },
+        ..plain
     }
 }
 
@@ -100,9 +124,9 @@ fn run(trainer: &mut Trainer, lanes: Range<u32>, steps: Range<u64>) -> Vec<StepR
     steps.map(|step| trainer.step(&lane_batches(step, lanes.clone()), false).expect("a good step")).collect()
 }
 
-fn bytes(trainer: &Trainer) -> (Vec<u8>, Vec<u8>) {
-    let Snapshot { model, optimizer, .. } = trainer.snapshot().expect("on the CPU");
-    (model, optimizer)
+fn bytes(trainer: &Trainer) -> (Vec<u8>, Vec<u8>, Option<Vec<u8>>) {
+    let Snapshot { model, optimizer, average, .. } = trainer.snapshot().expect("on the CPU");
+    (model, optimizer, average)
 }
 
 /// An error with what caused it, as a program prints it.
@@ -140,12 +164,22 @@ fn on_workers<R: Send>(
     })
 }
 
+const KINDS: [OptimKind; 3] = [OptimKind::Sgd, OptimKind::AdamW, OptimKind::Lars];
+
 #[test]
 fn two_workers_end_with_the_bytes_of_one() {
-    let config = config(2);
+    two_end_as_one(&config(2));
+}
+
+#[test]
+fn with_every_state_two_workers_end_with_the_bytes_of_one() {
+    KINDS.into_iter().for_each(|kind| two_end_as_one(&rich(kind)));
+}
+
+fn two_end_as_one(config: &TrainConfig) {
     let mut alone = trainer(config.clone());
     let reports = run(&mut alone, 0..2, 0..7);
-    let together = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
+    let together = on_workers(config, &[0..1, 1..2], |trainer, lanes| {
         let reports = run(trainer, lanes, 0..7);
         (told(&reports), bytes(trainer))
     });
@@ -168,18 +202,27 @@ fn a_worker_may_carry_more_lanes_than_another() {
 
 #[test]
 fn a_resumed_run_ends_with_the_bytes_of_an_undisturbed_one() {
-    let mut whole = trainer(config(2));
+    resumed_ends_as_undisturbed(&config(2));
+}
+
+#[test]
+fn with_every_state_a_resumed_run_ends_with_the_bytes_of_an_undisturbed_one() {
+    KINDS.into_iter().for_each(|kind| resumed_ends_as_undisturbed(&rich(kind)));
+}
+
+fn resumed_ends_as_undisturbed(config: &TrainConfig) {
+    let mut whole = trainer(config.clone());
     run(&mut whole, 0..2, 0..6);
-    let mut first = trainer(config(2));
+    let mut first = trainer(config.clone());
     run(&mut first, 0..2, 0..3);
     let snapshot = first.snapshot().expect("on the CPU");
     drop(first);
     assert_eq!(snapshot.step, 3);
 
-    let mut second = trainer(config(2));
+    let mut second = trainer(config.clone());
     // What a fresh trainer did before it restores leaves no trace.
     run(&mut second, 0..2, 17..18);
-    second.restore(&snapshot.model, &snapshot.optimizer, &snapshot.progress).expect("a snapshot of this run");
+    second.restore(snapshot.saved()).expect("a snapshot of this run");
     assert_eq!(second.step_number(), 3);
     assert_eq!(second.snapshot().expect("on the CPU"), snapshot);
     let reports = run(&mut second, 0..2, 3..6);
@@ -278,8 +321,10 @@ fn every_worker_hears_that_one_wants_to_drain() {
 
 #[test]
 fn a_lost_loss_is_named_and_changes_nothing() {
-    let config =
-        TrainConfig { optim: OptimConfig { momentum: 0.0, nesterov: false, ..OptimConfig::default() }, ..config(2) };
+    let config = TrainConfig {
+        optim: OptimConfig { momentum: Some(0.0), nesterov: Some(false), ..OptimConfig::default() },
+        ..config(2)
+    };
     let outcome = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
         run(trainer, lanes.clone(), 0..1);
         let before = bytes(trainer);
@@ -294,10 +339,165 @@ fn a_lost_loss_is_named_and_changes_nothing() {
         (error.to_string(), lanes.start == 1 || before == bytes(trainer), trainer.step_number())
     });
     for (error, kept, step) in outcome {
-        assert!(error.contains("step 1: the loss is not finite in lanes [1] of 2"), "{error}");
+        assert!(error.contains("step 1: the loss is not finite in lanes [1] of 2: in lane 1, all that"), "{error}");
+        assert!(error.contains("lost in the head or in the loss"), "{error}");
         assert!(kept);
         assert_eq!(step, 1);
     }
+}
+
+#[test]
+fn a_lost_number_is_named_with_its_layer_on_every_worker() {
+    let outcome = on_workers(&config(2), &[0..1, 1..2], |trainer, lanes| {
+        // A weight in the middle of the network, on one worker: what stands behind it is lost too, and not named.
+        let name = "layer2.0.conv1.0.3.weight";
+        let weight = trainer.network().params().all().iter().find(|param| param.name == name).expect("a weight");
+        if lanes.start == 1 {
+            let _ = tch::no_grad(|| weight.tensor.shallow_clone().fill_(f64::INFINITY));
+        }
+        trainer.step(&lane_batches(0, lanes), false).expect_err("a loss is lost").to_string()
+    });
+    assert_eq!(outcome[0], outcome[1]);
+    let named = "in lanes [1] of 2: in lane 1, what the batch norm layer2.0.conv1.1 was given is the first";
+    assert!(outcome[0].contains(named), "{}", outcome[0]);
+}
+
+/// A step of plain descent at rate 0.05 from the seed, and how far each weight went.
+fn moved(clip_norm: f64, clip_value: f64) -> (Vec<f64>, StepReport) {
+    let optim = OptimConfig {
+        momentum: Some(0.0),
+        nesterov: Some(false),
+        weight_decay: 0.0,
+        gate_lr_scale: 1.0,
+        clip_norm,
+        clip_value,
+        ..OptimConfig::default()
+    };
+    let stage = Stage { schedule: Curve::Constant, warmup_epochs: 0.0, ..stage("accuracy", 0.05) };
+    let config = TrainConfig { optim, stages: vec![stage], stage_start_steps: vec![0], ..config(2) };
+    let mut trainer = trainer(config);
+    let values = |trainer: &Trainer| {
+        let parts: Vec<tch::Tensor> = trainer.network().params().trained().map(|p| p.tensor.view(-1)).collect();
+        Vec::<f64>::try_from(&tch::Tensor::cat(&parts, 0).to_kind(tch::Kind::Double)).expect("one axis")
+    };
+    let before = values(&trainer);
+    let report = run(&mut trainer, 0..2, 0..1).remove(0);
+    let after = values(&trainer);
+    (before.iter().zip(&after).map(|(before, after)| (before - after) / 0.05).collect(), report)
+}
+
+#[test]
+fn a_long_gradient_is_clipped_by_its_length_or_by_its_elements() {
+    let norm = |moved: &[f64]| moved.iter().map(|by| by * by).sum::<f64>().sqrt();
+    let largest = |moved: &[f64]| moved.iter().fold(0.0_f64, |most, by| most.max(by.abs()));
+    let (free, report) = moved(0.0, 0.0);
+    assert!((norm(&free) / report.gradient_norm - 1.0).abs() < 1e-4, "{} {}", norm(&free), report.gradient_norm);
+    let (short, clipped) = moved(report.gradient_norm / 4.0, 0.0);
+    assert_eq!(clipped.gradient_norm, report.gradient_norm, "told as it was");
+    assert!((norm(&short) / report.gradient_norm - 0.25).abs() < 1e-4);
+    assert_eq!(moved(report.gradient_norm * 2.0, 0.0).0, free);
+    let bound = largest(&free) / 4.0;
+    let (cut, _) = moved(0.0, bound);
+    assert!((largest(&cut) / bound - 1.0).abs() < 1e-3 && norm(&cut) < norm(&free));
+}
+
+/// Running statistics of the network that is evaluated.
+fn running(trainer: &Trainer) -> Vec<f32> {
+    Vec::try_from(&trainer.judged_network().params().running_statistics()).expect("one axis of floats")
+}
+
+fn refresh(trainer: &mut Trainer, lanes: Range<u32>) -> Vec<f32> {
+    for batch in 0..3 {
+        trainer.refresh_batch(&lane_batches(100 + batch, lanes.clone())).expect("good batches");
+    }
+    trainer.finish_refresh().expect("numbers are finite");
+    running(trainer)
+}
+
+#[test]
+fn refreshed_statistics_depend_on_weights_and_clips_alone() {
+    for config in [config(2), rich(OptimKind::AdamW)] {
+        let mut alone = trainer(config.clone());
+        run(&mut alone, 0..2, 0..3);
+        let (before, weights) = (running(&alone), alone.snapshot().expect("on the CPU").optimizer);
+        let fresh = refresh(&mut alone, 0..2);
+        assert!(fresh != before && fresh.iter().all(|value| value.is_finite()));
+        assert_eq!(refresh(&mut alone, 0..2), fresh, "twice is once");
+        assert_eq!(alone.snapshot().expect("on the CPU").optimizer, weights);
+        let together = on_workers(&config, &[0..1, 1..2], |trainer, lanes| {
+            run(trainer, lanes.clone(), 0..3);
+            (refresh(trainer, lanes), bytes(trainer))
+        });
+        assert!(together.iter().all(|(found, state)| *found == fresh && *state == bytes(&alone)));
+    }
+    let early = trainer(config(2)).finish_refresh().expect_err("no batch").to_string();
+    assert_eq!(early, "finish_refresh came before any batch");
+}
+
+/// With weights that stand still, steps at momentum 1 / t leave the mean of the batches' statistics: the refreshed mean.
+#[test]
+fn refreshed_means_are_those_of_the_batches() {
+    let mut refreshed = trainer(config(2));
+    let found = refresh(&mut refreshed, 0..2);
+    let network = trainer(config(2));
+    let sum =
+        (0..3_u64).flat_map(|batch| lane_batches(100 + batch, 0..2)).fold(vec![0.0; found.len()], |sum, batch| {
+            let x_nthwc = tch::Tensor::from_data_size(
+                &batch.pixels_nthwc,
+                &batch.shape.map(|size| size as i64),
+                tch::Kind::Uint8,
+            );
+            let x_ncthw = (x_nthwc.permute([0, 4, 1, 2, 3]).to_kind(tch::Kind::Float) / 255.0 - 0.4) / 0.25;
+            let mode = models::Mode { train: true };
+            let _ = network.network().forward(&x_ncthw.contiguous(), mode, &models::Policy::Soft);
+            let of_batch = Vec::<f32>::try_from(&network.network().norm_statistics()).expect("one axis");
+            sum.iter().zip(of_batch).map(|(sum, value)| sum + f64::from(value) / 6.0).collect()
+        });
+    // The first norm: 45 / 64 · 4 channels' means (rounded), then as many variances, to which what lies between is added.
+    let channels = (4 * 45 + 32) / 64;
+    for at in 0..channels {
+        assert!((f64::from(found[at]) - sum[at]).abs() < 1e-5, "{} {}", found[at], sum[at]);
+        let (variance, within) = (f64::from(found[channels + at]), sum[channels + at]);
+        assert!(variance >= within - 1e-5 && variance < within * 1.5, "{variance} {within}");
+    }
+}
+
+#[test]
+fn the_averaged_weights_are_what_is_evaluated() {
+    let mut trainer = trainer(rich(OptimKind::Sgd));
+    run(&mut trainer, 0..2, 0..4);
+    let loss = |trainer: &mut Trainer| {
+        trainer.begin_eval();
+        trainer.eval_batch(&batch(900, 12)).expect("a good batch");
+        trainer.finish_eval().expect("clips were seen").loss
+    };
+    let found = loss(&mut trainer);
+    let snapshot = trainer.snapshot().expect("on the CPU");
+    // A run without an average that starts from the averaged weights evaluates the same network.
+    let mut plain =
+        self::trainer(TrainConfig { optim: OptimConfig { ema_decay: 0.0, ..trainer_optim() }, ..rich(OptimKind::Sgd) });
+    let average = snapshot.average.as_deref().expect("the recipe asks for it");
+    plain.restore(Saved { model: average, average: None, ..snapshot.saved() }).expect("the same names and shapes");
+    assert_eq!(loss(&mut plain), found);
+    plain.restore(Saved { average: None, ..snapshot.saved() }).expect("the live weights");
+    assert_ne!(loss(&mut plain), found);
+}
+
+fn trainer_optim() -> OptimConfig {
+    rich(OptimKind::Sgd).optim
+}
+
+#[test]
+fn mixing_and_dropout_change_what_is_learned() {
+    let loss = |change: fn(&mut TrainConfig)| {
+        let mut config = rich(OptimKind::Sgd);
+        change(&mut config);
+        run(&mut trainer(config), 0..2, 0..3)[2].cross_entropy
+    };
+    let with = loss(|_| ());
+    assert_ne!(with, loss(|config| config.optim.mix = MixConfig::default()));
+    assert_ne!(with, loss(|config| config.model = model("all")));
+    assert_ne!(with, loss(|config| config.seed = 8));
 }
 
 #[test]
@@ -353,7 +553,8 @@ fn a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut trainer = trainer(config(2));
     let before = bytes(&trainer);
     let mut refused = |model: &[u8], optimizer: &[u8], progress: &serde_json::Value| {
-        let error = trainer.restore(model, optimizer, progress).expect_err("does not fit");
+        let saved = Saved { model, average: None, optimizer, progress };
+        let error = trainer.restore(saved).expect_err("does not fit");
         let error = whole(&error);
         assert!(bytes(&trainer) == before && trainer.step_number() == 0, "something changed");
         error
@@ -366,8 +567,26 @@ fn a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing() {
     assert!(refused(&good.model, &good.model, &good.progress).contains("optimiser's file has"));
     assert!(refused(&good.model, &good.optimizer[..100], &good.progress).contains("damaged"));
     assert!(refused(&good.optimizer, &good.optimizer, &good.progress).contains("missing"));
-    trainer.restore(&good.model, &good.optimizer, &good.progress).expect("a good snapshot");
+    trainer.restore(good.saved()).expect("a good snapshot");
     assert!(bytes(&trainer) == bytes(&other));
+}
+
+#[test]
+fn a_checkpoint_of_another_optimizer_is_refused() {
+    let of = |kind| trainer(rich(kind)).snapshot().expect("on the CPU");
+    let refused = |kind, saved: Saved| whole(&trainer(rich(kind)).restore(saved).expect_err("another optimizer"));
+    let (sgd, adamw) = (of(OptimKind::Sgd), of(OptimKind::AdamW));
+    let text = refused(OptimKind::Sgd, adamw.saved());
+    assert!(text.contains("its optimizer is adamw, this run's is sgd"), "{text}");
+    assert!(refused(OptimKind::Lars, sgd.saved()).contains("its optimizer is sgd, this run's is lars"));
+    let lied = Saved { progress: &adamw.progress, ..sgd.saved() };
+    assert!(refused(OptimKind::AdamW, lied).contains("the optimiser's file has no "));
+    let bare = Saved { average: None, ..sgd.saved() };
+    assert!(refused(OptimKind::Sgd, bare).contains("holds no averaged weights, but optim.ema_decay asks"));
+    // Checkpoints from before there was a choice are of SGD.
+    let mut progress = sgd.progress.clone();
+    progress.as_object_mut().expect("fields").remove("optimizer");
+    trainer(rich(OptimKind::Sgd)).restore(Saved { progress: &progress, ..sgd.saved() }).expect("an older checkpoint");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use checkpoint::{Journal, Place};
 use cluster::ids::GenerationNumber;
 use cluster::ledger::Entry;
+use cluster::recipe::Recipe;
 use cluster::report::Commit;
 use proto::coordinator as wire;
 use proto::coordinator::from_member::Event;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::trainer::MakeDevice;
 use crate::args::RunArgs;
-use crate::briefing::tests::{generation, welcome};
+use crate::briefing::tests::{RECIPE, generation, welcome};
 use crate::commands::run::live;
 use crate::config::RunConfig;
 use coordinator::{FakeCoordinator, Session};
@@ -142,6 +143,22 @@ async fn a_worker_trains_to_the_end() {
     assert_eq!(scene.log.evaluated_clips(), [5, 5, 5]);
     scene.stop(0).await;
     assert_eq!(scene.end().await.expect("a good end"), Code::Done);
+}
+
+#[tokio::test]
+async fn precise_batch_norm_is_shown_the_next_batch_where_an_epoch_ends() {
+    let mut scene = Scene::open(Log::default(), &[Habit::Good]).await;
+    let recipe = RECIPE.replace("threads = 1", "threads = 1\nprecise_bn_batches = 1");
+    let recipe = Recipe::parse(&recipe, &[]).expect("a good recipe");
+    let (text, digest) = (recipe.text().to_owned(), recipe.digest().to_owned());
+    let told = wire::Welcome { store: scene.store.clone(), recipe: text, recipe_digest: digest, ..welcome() };
+    scene.session.tell(Command::Welcome(told)).await;
+    scene.sit(1, "").await;
+    let events = scene.until(|event| matches!(event, Event::Trained(_))).await;
+    assert_eq!((steps(&events).len(), epochs(&events)), (8, vec![0, 1, 2]));
+    assert_eq!(scene.log.positions(), (0..32).collect::<Vec<u8>>(), "training sees what it would have seen");
+    let after_steps_3_5_and_8 = (12..16).chain(20..24).chain(32..36);
+    assert_eq!(scene.log.refreshed(), after_steps_3_5_and_8.collect::<Vec<u8>>());
 }
 
 #[tokio::test]

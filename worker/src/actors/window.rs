@@ -187,7 +187,7 @@ pub(crate) mod tests {
     /// 4 steps of 2 lanes of 2 clips, then 2 held-out clips in one chunk.
     pub(crate) fn itinerary() -> Itinerary {
         let plan = Plan::new(1, 16, 4, 2).expect("the numbers fit");
-        let course = Course { plan, epochs: 1, val_clips: 2, checkpoint_every_steps: 100 };
+        let course = Course { plan, epochs: 1, val_clips: 2, checkpoint_every_steps: 100, precise_bn_batches: 0 };
         Itinerary::new(course, 0..2, (0, 1), 0)
     }
 

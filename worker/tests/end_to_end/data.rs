@@ -18,6 +18,7 @@ lanes = 2
 batch_clips = 16
 checkpoint_every_steps = 1000
 threads = 1
+precise_bn_batches = 2
 [data]
 train = "data/train"
 val = "data/val"
@@ -35,6 +36,7 @@ widths = [8, 8, 8, 8]
 midplanes = "shared"
 stem = 4
 classes = 2
+dropout = 0.2
 dynamic = "all"
 axes = "both"
 search_space = 2
@@ -47,7 +49,13 @@ momentum = 0.9
 nesterov = true
 weight_decay = 5e-4
 gate_lr_scale = 0.1
-label_smoothing = 0.0
+label_smoothing = 0.1
+clip_norm = 5.0
+ema_decay = 0.9
+[optim.mix]
+mixup = 0.8
+cutmix = 1.0
+probability = 0.5
 [[stages]]
 name = "accuracy"
 epochs = 2

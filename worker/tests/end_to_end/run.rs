@@ -48,6 +48,7 @@ pub struct World {
 #[derive(PartialEq, Eq)]
 pub struct Bytes {
     pub model: Vec<u8>,
+    pub average: Vec<u8>,
     pub optimizer: Vec<u8>,
 }
 
@@ -155,7 +156,11 @@ impl World {
     pub fn bytes(&self, run: &str) -> Bytes {
         let last = self.commits(run).pop().expect("a checkpoint is committed");
         let read = |name: &str| fs::read(last.join(name)).expect("part of a checkpoint");
-        Bytes { model: read("model.safetensors"), optimizer: read("optimizer.safetensors") }
+        Bytes {
+            model: read("model.safetensors"),
+            average: read("average.safetensors"),
+            optimizer: read("optimizer.safetensors"),
+        }
     }
 
     /// Two runs ended in the same place.
@@ -163,6 +168,7 @@ impl World {
         let (one_bytes, other_bytes) = (self.bytes(one), self.bytes(other));
         assert!(!one_bytes.model.is_empty() && !one_bytes.optimizer.is_empty());
         assert!(one_bytes.model == other_bytes.model, "the weights of `{one}` and `{other}` differ");
+        assert!(one_bytes.average == other_bytes.average, "the averages of `{one}` and `{other}` differ");
         assert!(one_bytes.optimizer == other_bytes.optimizer, "the optimizers of `{one}` and `{other}` differ");
     }
 }

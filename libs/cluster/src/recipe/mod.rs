@@ -26,6 +26,8 @@ pub const SECTIONS: [&str; 5] = ["run", "data", "model", "optim", "stages"];
 pub const MAX_LANES: u32 = 1024;
 /// Most CPU threads a worker computes with.
 pub const MAX_THREADS: u32 = 1024;
+/// Most batches for precise batch norm.
+pub const MAX_PRECISE_BN_BATCHES: u64 = 10_000;
 /// A lane's batch norm sees only the lane's clips; with fewer than this its statistics are noise.
 pub const RECOMMENDED_LANE_CLIPS: u64 = 8;
 
@@ -53,6 +55,9 @@ pub struct RunSection {
     pub checkpoint_every_steps: u64,
     /// CPU threads that a worker computes with.
     pub threads: u32,
+    /// Batches of training clips over which batch-norm statistics are estimated anew at the end of each epoch; 0: never.
+    #[serde(default)]
+    pub precise_bn_batches: u64,
 }
 
 /// What the deciding side reads of `[[stages]]`.
@@ -124,7 +129,7 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), RecipeError> {
-        let RunSection { lanes, batch_clips, checkpoint_every_steps, threads, .. } = self.run;
+        let RunSection { lanes, batch_clips, checkpoint_every_steps, threads, precise_bn_batches, .. } = self.run;
         within("run.lanes", lanes.into(), 1, MAX_LANES.into())?;
         within("run.batch_clips", batch_clips, 1, MAX_BATCH_CLIPS)?;
         if !batch_clips.is_multiple_of(lanes.into()) {
@@ -132,6 +137,7 @@ impl Recipe {
         }
         within("run.checkpoint_every_steps", checkpoint_every_steps, 1, u64::from(u32::MAX))?;
         within("run.threads", threads.into(), 1, MAX_THREADS.into())?;
+        within("run.precise_bn_batches", precise_bn_batches, 0, MAX_PRECISE_BN_BATCHES)?;
         if self.stages.is_empty() {
             return Err(field("stages", "empty", "one stage or more"));
         }

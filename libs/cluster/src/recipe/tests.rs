@@ -81,6 +81,7 @@ fn each_field_out_of_bounds_is_named_with_its_bound() {
     assert_eq!(refusal("run.lanes=5"), "run.batch_clips is 32; it must be a multiple of run.lanes (5)");
     assert_eq!(refusal("run.batch_clips=0"), "run.batch_clips is 0; it must be 1 to 1048576");
     assert_eq!(refusal("run.threads=0"), "run.threads is 0; it must be 1 to 1024");
+    assert!(refusal("run.precise_bn_batches=20000").starts_with("run.precise_bn_batches is 20000"));
     assert_eq!(refusal("stages.0.epochs=0"), "stages.0.epochs is 0; it must be 1 to 1048576");
     assert!(refusal("run.checkpoint_every_steps=0").starts_with("run.checkpoint_every_steps is 0"));
     assert!(refusal("stages=[]").starts_with("stages is empty"));

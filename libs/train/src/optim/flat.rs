@@ -37,7 +37,10 @@ impl Group {
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) tensor: Tensor,
+    pub(crate) group: Group,
     pub(crate) range: Range<i64>,
+    /// Place in the order in which clips pass the layers.
+    pub(crate) made: usize,
 }
 
 /// The trained parameters of a network, moved into one vector that the layers go on to use.
@@ -67,7 +70,13 @@ impl FlatParams {
                 Some((group, place)) if *group == Group::of(param) => place.end = end,
                 _ => groups.push((Group::of(param), range.start..end)),
             }
-            entries.push(Entry { name: param.name.clone(), tensor: param.tensor.shallow_clone(), range });
+            entries.push(Entry {
+                name: param.name.clone(),
+                tensor: param.tensor.shallow_clone(),
+                group: Group::of(param),
+                range,
+                made: param.made,
+            });
         }
         let like =
             entries.first().map_or((tch::Kind::Float, tch::Device::Cpu), |e| (e.tensor.kind(), e.tensor.device()));
@@ -108,9 +117,14 @@ impl FlatParams {
     }
 }
 
+/// The piece of a vector laid out as [`FlatParams::values`], in the same memory.
+pub(crate) fn part(vector: &Tensor, range: &Range<i64>) -> Tensor {
+    vector.narrow(0, range.start, range.end - range.start)
+}
+
 impl Entry {
     fn move_into(&mut self, values: &Tensor) {
-        let mut place = values.narrow(0, self.range.start, self.range.end - self.range.start).view_as(&self.tensor);
+        let mut place = part(values, &self.range).view_as(&self.tensor);
         place.copy_(&self.tensor);
         // The layer's own handle shares this tensor's inside: it moves with it.
         self.tensor.set_data(&place);

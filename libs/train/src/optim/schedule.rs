@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-use crate::config::{OptimConfig, Stage};
+use crate::config::{Curve, OptimConfig, Stage};
 
 /// What holds in one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,16 +68,34 @@ impl Schedule {
 }
 
 impl Placed {
-    /// Warm-up: linear to the top. Then half a cosine from the top to `lr_end`.
+    /// Warm-up, then the curve. What `warmup_lr` changes is said at [`Stage::warmup_lr`].
     fn lr(&self, done: f64) -> f64 {
-        let Stage { lr, lr_end, warmup_epochs, epochs, .. } = self.stage;
-        let steps = self.steps as f64;
-        let warmup = (warmup_epochs / epochs as f64 * steps).round();
-        if done < warmup {
-            return lr * (done + 1.0) / warmup;
+        let Stage { lr, warmup_lr, warmup_epochs, epochs, .. } = self.stage;
+        let warmup = warmup_epochs / epochs as f64 * self.steps as f64;
+        match warmup_lr {
+            Some(from) if done < warmup => from + (self.curve(0.0, warmup) - from) * done / warmup,
+            Some(_) => self.curve(0.0, done),
+            None if done < warmup.round() => lr * (done + 1.0) / warmup.round(),
+            None => self.curve(warmup.round(), done),
         }
-        let progress = (done - warmup) / (steps - warmup);
-        lr_end + (lr - lr_end) * 0.5 * (1.0 + (PI * progress).cos())
+    }
+
+    /// The rate after `done` steps of the stage, if a cosine begins after `from` of them.
+    fn curve(&self, from: f64, done: f64) -> f64 {
+        let Stage { lr, lr_end, epochs, schedule, .. } = &self.stage;
+        let steps = self.steps as f64;
+        match schedule {
+            Curve::Constant => *lr,
+            Curve::Cosine => {
+                let progress = (done - from) / (steps - from);
+                lr_end + (lr - lr_end) * 0.5 * (1.0 + (PI * progress).cos())
+            }
+            Curve::Steps(list) => {
+                let epoch = done * *epochs as f64 / steps;
+                let reached = list.iter().rfind(|[from, _]| *from <= epoch);
+                lr * reached.map_or(1.0, |[_, factor]| *factor)
+            }
+        }
     }
 
     fn lambda(&self, done: f64) -> f64 {

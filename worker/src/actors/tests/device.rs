@@ -14,6 +14,7 @@ pub(super) struct Log(Arc<Mutex<Entries>>);
 struct Entries {
     positions: Vec<u8>,
     evaluated: Vec<usize>,
+    refreshed: Vec<u8>,
     panic_at: Option<u64>,
     hang_at: Option<(u64, Receiver<()>)>,
 }
@@ -41,6 +42,11 @@ impl Log {
     /// First pixel of every training clip, in order.
     pub(super) fn positions(&self) -> Vec<u8> {
         self.with(|entries| entries.positions.clone())
+    }
+
+    /// First pixel of every clip that was shown for batch-norm statistics alone, in order.
+    pub(super) fn refreshed(&self) -> Vec<u8> {
+        self.with(|entries| entries.refreshed.clone())
     }
 
     pub(super) fn evaluated_clips(&self) -> Vec<usize> {
@@ -94,6 +100,16 @@ impl Compute for FakeDevice {
             reduce_seconds: 0.0,
             drain,
         })
+    }
+
+    fn refresh_norms(&mut self, batches: Vec<Batch>) -> Result<(), WorkerError> {
+        let firsts = batches.iter().flat_map(|batch| batch.pixels_nthwc.chunks(12).map(|clip| clip[0]));
+        self.log.with(|entries| entries.refreshed.extend(firsts));
+        Ok(())
+    }
+
+    fn finish_refresh(&mut self) -> Result<(), WorkerError> {
+        Ok(())
     }
 
     fn begin_eval(&mut self) -> Result<(), WorkerError> {
