@@ -1,6 +1,10 @@
 //! The recipe's `[data]` section.
 
+mod augment;
+
 use serde::{Deserialize, Serialize};
+
+pub use augment::{Erasing, Fill, Jitter, RandAugment};
 
 /// What is read and what a model sees of it. Validated: a value of this type is usable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,13 +18,21 @@ pub struct DataConfig {
     pub frames: u32,
     /// Distance between two of them in the source, in frames.
     pub stride: u32,
-    /// Short side that a frame is scaled to before the crop, pixels: uniform between the two in training, the first
-    /// in validation.
+    /// Short side that a frame is scaled to before the crop, pixels: between the two in training, the first in
+    /// validation.
     pub short_side: [u32; 2],
+    /// How it is drawn between the two.
+    pub jitter: Jitter,
     /// Side of the square crop, pixels.
     pub crop: u32,
     /// Whether half of the training clips are mirrored. Off where left and right are labels.
     pub flip: bool,
+    /// Operations on the colours and the place of training clips, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rand_augment: Option<RandAugment>,
+    /// A box that training clips lose, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasing: Option<Erasing>,
     /// Mean of each channel on a scale of 0 to 1; the device subtracts it.
     pub mean: [f32; 3],
     /// Standard deviation of each channel; the device divides by it.
@@ -36,9 +48,13 @@ struct RawDataConfig {
     frames: u32,
     stride: u32,
     short_side: [u32; 2],
+    #[serde(default)]
+    jitter: Jitter,
     crop: u32,
     #[serde(default)]
     flip: bool,
+    rand_augment: Option<RandAugment>,
+    erasing: Option<Erasing>,
     mean: [f32; 3],
     std: [f32; 3],
 }
@@ -110,8 +126,17 @@ impl TryFrom<RawDataConfig> for DataConfig {
             real("mean", *mean, 0.0)?;
             real("std", *std, 1e-3)?;
         }
-        let RawDataConfig { train, val, frames, stride, short_side, crop, flip, mean, std } = raw;
-        Ok(Self { train, val, frames, stride, short_side, crop, flip, mean, std })
+        raw.rand_augment.map_or(Ok(()), |augment| augment.validate())?;
+        raw.erasing.map_or(Ok(()), |erasing| erasing.validate())?;
+        Ok(raw.checked())
+    }
+}
+
+impl RawDataConfig {
+    fn checked(self) -> DataConfig {
+        let Self { train, val, frames, stride, short_side, jitter, crop, flip, rand_augment, erasing, mean, std } =
+            self;
+        DataConfig { train, val, frames, stride, short_side, jitter, crop, flip, rand_augment, erasing, mean, std }
     }
 }
 
@@ -141,6 +166,14 @@ fn real(field: &'static str, value: f32, low: f32) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError::Range { field, value: value.into(), low: low.into(), high: 1.0 })
+}
+
+/// Both ends are allowed; NaN is not.
+fn span(field: &'static str, value: f64, low: f64, high: f64) -> Result<(), ConfigError> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { field, value, low, high })
 }
 
 #[cfg(test)]
@@ -188,6 +221,29 @@ mod tests {
         );
         assert!(with("0.225, 0.225, 0.225", "0.225, 0.0, 0.225").starts_with("data.std is 0, but must be from 0.001"));
         assert!(with("0.45, 0.45, 0.45", "nan, 0.45, 0.45").starts_with("data.mean is NaN"));
+    }
+
+    #[test]
+    fn augmentation_is_off_until_it_is_asked_for() {
+        let plain: DataConfig = toml::from_str(DEMO).expect("valid");
+        assert_eq!((plain.jitter, plain.rand_augment, plain.erasing), (Jitter::Uniform, None, None));
+        let text = format!("{DEMO}\njitter = \"inverse_uniform\"\n[rand_augment]\n[erasing]\nfill = \"mean\"");
+        let config: DataConfig = toml::from_str(&text).expect("valid");
+        assert_eq!(config.rand_augment, Some(RandAugment::default()));
+        assert_eq!(config.erasing, Some(Erasing { fill: Fill::Mean, ..Erasing::default() }));
+        let written = toml::to_string(&config).expect("a config is a document");
+        assert_eq!(toml::from_str::<DataConfig>(&written).expect("what was written"), config);
+    }
+
+    #[test]
+    fn augmentation_out_of_bounds_is_refused_by_name() {
+        let of = |line: &str| with("std = [", &format!("{line}\nstd = ["));
+        assert_eq!(of("rand_augment.magnitude = 11"), "data.rand_augment.magnitude is 11, but must be from 0 to 10");
+        assert_eq!(of("rand_augment.operations = 0"), "data.rand_augment.operations is 0, but must be from 1 to 8");
+        assert_eq!(of("erasing.area = [0.5, 0.4]"), "data.erasing.area[0] is 0.5, but must be from 0.001 to 0.4");
+        assert_eq!(of("erasing.aspect = nan"), "data.erasing.aspect is NaN, but must be from 0.05 to 1");
+        assert!(of("rand_augment.magnitud = 9").contains("unknown field `magnitud`"));
+        assert!(of("jitter = \"normal\"").contains("unknown variant `normal`"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::{DataConfig, Frames};
+use crate::{DataConfig, Frames, config::Jitter};
 
 /// A valid section with the given sampling.
 pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
@@ -16,8 +16,11 @@ pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
         frames,
         stride,
         short_side: [64, 72],
+        jitter: Jitter::Uniform,
         crop: 56,
         flip: false,
+        rand_augment: None,
+        erasing: None,
         mean: [0.45; 3],
         std: [0.225; 3],
     }

@@ -1,12 +1,21 @@
-//! The view that a model gets of a clip: where it starts, how large it is shown, which square of it, mirrored or not.
+//! The view that a model gets of a clip: where it starts, how large it is shown, which square of it, mirrored or not, and what
+//! is done to its pixels then.
 //!
 //! A training view is drawn from one seed alone, and every number is drawn whether it is used or not, so a change of
 //! one setting does not move the others. Resizing is integer arithmetic: all machines give the same bytes.
 
+mod augment;
+mod erase;
+mod geometry;
+mod operation;
+mod tone;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::config::Jitter;
 use crate::{DataConfig, Frames, sample};
+use augment::Augment;
 
 /// What is shown of a clip, before it is known how long and how large the clip is.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +25,7 @@ pub struct View {
     left: Choice,
     top: Choice,
     flip: bool,
+    augment: Augment,
 }
 
 /// A stream of random numbers that is the same on every machine, for ever.
@@ -27,6 +37,13 @@ impl Stream {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
+    /// Another stream of the same seed, for another purpose: nothing drawn here moves what is drawn there.
+    pub fn aside(seed: u64, purpose: u64) -> Self {
+        let mut stream = Self::new(seed);
+        stream.0.set_stream(purpose);
+        stream
+    }
+
     /// Uniform over all of `u64`.
     pub fn draw(&mut self) -> u64 {
         self.0.next_u64()
@@ -34,8 +51,19 @@ impl Stream {
 
     /// Uniform over 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
-        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+        unit(self.draw())
     }
+
+    /// Normal, to the eye of a colour: eight bytes added up, without mean and of deviation 1.
+    pub fn roughly_normal(&mut self) -> f64 {
+        let sum: u32 = self.draw().to_le_bytes().into_iter().map(u32::from).sum();
+        // Eight times the variance of a byte is 8 · (256² − 1) / 12 = 43690.
+        (f64::from(sum) - 8.0 * 127.5) / 43690.0_f64.sqrt()
+    }
+}
+
+fn unit(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// A position between the first and the last that is possible.
@@ -54,6 +82,18 @@ impl Choice {
             Self::Drawn(draw) => ((u128::from(draw) * u128::from(count)) >> 64) as u32,
         }
     }
+
+    /// A short side within the recipe's range.
+    fn side(self, config: &DataConfig) -> u32 {
+        let [low, high] = config.short_side;
+        match (config.jitter, self) {
+            (Jitter::InverseUniform, Self::Drawn(draw)) => {
+                let [most, least] = [low, high].map(|side| 1.0 / f64::from(side));
+                ((1.0 / (least + unit(draw) * (most - least))).round() as u32).clamp(low, high)
+            }
+            _ => low + self.of(high - low + 1),
+        }
+    }
 }
 
 impl View {
@@ -62,14 +102,27 @@ impl View {
         let mut random = Stream::new(seed);
         let mut draw = || Choice::Drawn(random.draw());
         let (start, size, left, top, flip) = (draw(), draw(), draw(), draw(), draw());
-        let [low, high] = config.short_side;
-        Self { start, short_side: low + size.of(high - low + 1), left, top, flip: config.flip && flip.of(2) == 1 }
+        Self {
+            start,
+            short_side: size.side(config),
+            left,
+            top,
+            flip: config.flip && flip.of(2) == 1,
+            augment: Augment::draw(config, seed),
+        }
     }
 
     /// The view of validation: the middle of everything.
     pub fn val(config: &DataConfig) -> Self {
         let centre = Choice::Centre;
-        Self { start: centre, short_side: config.short_side[0], left: centre, top: centre, flip: false }
+        Self {
+            start: centre,
+            short_side: config.short_side[0],
+            left: centre,
+            top: centre,
+            flip: false,
+            augment: Augment::default(),
+        }
     }
 
     /// The source frames that this view shows, in order.
@@ -91,6 +144,7 @@ impl View {
             let picture = frames.picture(index).expect("all frames of the view are decoded");
             window.write(picture, frames.width as usize, out);
         }
+        self.augment.apply(config, out);
     }
 
     /// Where each pixel of the crop comes from.
@@ -200,6 +254,17 @@ mod tests {
         let sizes: std::collections::BTreeSet<u32> =
             (0..500).map(|seed| View::train(&config, seed).short_side).collect();
         assert_eq!(sizes, (64..=72).collect());
+    }
+
+    /// The inverse is uniform, so the middle of the inverses is the median of the sizes.
+    #[test]
+    fn inverse_uniform_sizes_are_small_more_often() {
+        let config = DataConfig { short_side: [256, 320], jitter: Jitter::InverseUniform, ..config(8, 4) };
+        let mut sizes: Vec<u32> = (0..2001).map(|seed| View::train(&config, seed).short_side).collect();
+        sizes.sort_unstable();
+        assert!((256..=258).contains(&sizes[0]) && (318..=320).contains(&sizes[2000]), "{} {}", sizes[0], sizes[2000]);
+        let median = 2.0 / (1.0 / 256.0 + 1.0 / 320.0);
+        assert!((f64::from(sizes[1000]) - median).abs() < 3.0, "{} {median}", sizes[1000]);
     }
 
     #[test]
