@@ -4,10 +4,27 @@ use std::path::Path;
 
 use crate::error::ConfigError;
 
-/// Name and text of every embedded recipe.
-const EMBEDDED: [(&str, &str); 2] = [
-    ("demo", include_str!("../../recipes/demo.toml")),
-    ("mini-kinetics-r2plus1d18", include_str!("../../recipes/mini-kinetics-r2plus1d18.toml")),
+macro_rules! embedded {
+    ($($name:literal),* $(,)?) => {
+        [$(($name, include_str!(concat!("../../recipes/", $name, ".toml")))),*]
+    };
+}
+
+/// Name and text of every file in `recipes/`.
+const EMBEDDED: [(&str, &str); 13] = embedded![
+    "demo",
+    "kinetics400-i3d-inception",
+    "kinetics400-i3d-r50",
+    "kinetics400-r2plus1d18",
+    "kinetics400-x3d-m",
+    "mini-kinetics-i3d-inception",
+    "mini-kinetics-i3d-r50",
+    "mini-kinetics-r2plus1d18",
+    "mini-kinetics-x3d-m",
+    "moments-i3d-inception",
+    "moments-i3d-r50",
+    "moments-r2plus1d18",
+    "moments-x3d-m",
 ];
 
 /// The names of the embedded recipes, for messages.
@@ -30,7 +47,7 @@ pub fn text(recipe: &str) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use cluster::recipe::Recipe;
+    use cluster::recipe::{Recipe, changes};
 
     use super::*;
 
@@ -44,12 +61,46 @@ mod tests {
     }
 
     #[test]
+    fn every_file_of_recipes_is_embedded() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes");
+        let files = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").file_name());
+        let mut files: Vec<String> = files.map(|name| name.to_string_lossy().into_owned()).collect();
+        files.sort();
+        assert_eq!(files, EMBEDDED.map(|(name, _)| format!("{name}.toml")));
+    }
+
+    /// Each file is whole, so that it can be read alone; what they share can't drift apart for all that.
+    #[test]
+    fn recipes_of_one_backbone_differ_in_what_the_data_asks_for() {
+        const BY_DATA: [&str; 9] = [
+            "data.train",
+            "data.val",
+            "model.classes",
+            "name",
+            "run.precise_bn_batches",
+            "stages.0.epochs",
+            "stages.0.warmup_epochs",
+            "stages.1.epochs",
+            "stages.1.warmup_epochs",
+        ];
+        for backbone in ["i3d-inception", "i3d-r50", "r2plus1d18", "x3d-m"] {
+            let of = |data: &str| text(&format!("{data}-{backbone}")).expect("embedded");
+            for data in ["mini-kinetics", "moments"] {
+                for change in changes(&of("kinetics400"), &of(data)).expect("both parse") {
+                    assert!(BY_DATA.contains(&change.field.as_str()), "{data}-{backbone}: {change}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_recipe_lists_the_known_ones() {
-        let error = text("dmeo").expect_err("a typing error");
-        assert_eq!(
-            error.to_string(),
-            "no recipe is called `dmeo`; known are demo, mini-kinetics-r2plus1d18, or give the path of a .toml file"
+        let error = text("dmeo").expect_err("a typing error").to_string();
+        assert!(
+            error.starts_with("no recipe is called `dmeo`; known are demo, kinetics400-i3d-inception, "),
+            "{error}"
         );
+        assert!(error.ends_with("moments-x3d-m, or give the path of a .toml file"), "{error}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn wrong_flags_are_named() {
 
 #[test]
 fn wrong_recipes_are_named() {
-    refused(&["--recipe", "dmeo", "--external"], "known are demo, mini-kinetics-r2plus1d18");
+    refused(&["--recipe", "dmeo", "--external"], "known are demo, kinetics400-i3d-inception, ");
     refused(&["--recipe", "./dmeo.toml", "--external"], "can't read the recipe ./dmeo.toml");
     refused(&["--recipe", "demo", "--set", "run.lanes=0", "--external"], "run.lanes is 0; it must be 1 to 1024");
     refused(&["--recipe", "demo", "--set", "modle.x=1", "--external"], "unknown section `modle`");

@@ -61,6 +61,27 @@ mod tests {
     }
 
     #[test]
+    fn every_recipe_of_ours_has_a_data_section_that_a_loader_takes() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes");
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let text = std::fs::read_to_string(&path).expect("text");
+            let recipe = parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(!recipe.data.train.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_recipe_of_the_guide_has_a_data_section_that_a_loader_takes() {
+        let guide = include_str!("../../../docs/recipe.md");
+        let (_, rest) = guide.split_once("```toml\n").expect("it shows a recipe");
+        let (text, _) = rest.split_once("```").expect("the recipe ends");
+        let data = parse(text).expect("as the guide says").data;
+        assert_eq!(data.rand_augment, Some(clips::config::RandAugment::default()));
+        assert_eq!(data.erasing.map(|erasing| erasing.aspect), Some(0.3));
+    }
+
+    #[test]
     fn a_refusal_is_one_line_that_names_the_field() {
         let text = parse(&RECIPE.replace("crop = 56", "crop = 99")).expect_err("too large").to_string();
         let expected =

@@ -91,3 +91,60 @@ impl Sections {
 fn refused(what: impl std::fmt::Display) -> WorkerError {
     WorkerError::Configuration(format!("the recipe is refused: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use models::Network;
+
+    use super::*;
+
+    /// Classes of a data set, by the first part of a recipe's name.
+    fn classes(name: &str) -> usize {
+        let sets = [("demo", 8), ("mini-kinetics-", 200), ("kinetics400-", 400), ("moments-", 339)];
+        let set = sets.into_iter().find(|(set, _)| name.starts_with(set));
+        set.unwrap_or_else(|| panic!("the recipe {name} is of no known data set")).1
+    }
+
+    #[test]
+    fn the_recipe_of_the_guide_can_be_trained() {
+        let guide = include_str!("../../../docs/recipe.md");
+        let (_, rest) = guide.split_once("```toml\n").expect("it shows a recipe");
+        let (text, _) = rest.split_once("```").expect("the recipe ends");
+        let recipe = Recipe::parse(text, &[]).expect("as the guide says");
+        let classes = vec![String::new(); 200];
+        let data = DataFacts { train_clips: 80_000, val_clips: 5_000, digest: String::new(), classes };
+        let config = Sections::parse(text).expect("as the guide says").train_config(&recipe, &data);
+        let config = config.expect("as many classes as the model");
+        config.validate().expect("as the guide says");
+        // What the guide calls the defaults are the defaults.
+        let guide = OptimConfig { weight_decay: 5e-4, momentum: None, nesterov: None, ..config.optim };
+        assert_eq!(guide, OptimConfig::default());
+    }
+
+    #[test]
+    fn every_recipe_of_ours_can_be_trained_and_its_network_is_built() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../recipes");
+        let mut built: Vec<ModelConfig> = Vec::new();
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).expect("text");
+            let recipe = Recipe::parse(&text, &[]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let sections = Sections::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let data = DataFacts {
+                train_clips: 200_000,
+                val_clips: 10_000,
+                digest: String::new(),
+                classes: vec![String::new(); classes(&name)],
+            };
+            let config = sections.train_config(&recipe, &data).unwrap_or_else(|error| panic!("{name}: {error}"));
+            config.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+            if !built.contains(&config.model) {
+                Network::build(&config.model, config.clip, 1, tch::Device::Cpu)
+                    .unwrap_or_else(|error| panic!("{name}: {error}"));
+                built.push(config.model);
+            }
+        }
+        assert_eq!(built.len(), 13, "the demo's, and four backbones for three numbers of classes");
+    }
+}
