@@ -20,7 +20,11 @@ fn model(dynamic: &str) -> ModelConfig {
 }
 
 fn model_with(dynamic: &str, full_bias: f64) -> ModelConfig {
-    let document = format!(
+    toml::from_str(&document(dynamic, full_bias)).expect("a good document")
+}
+
+fn document(dynamic: &str, full_bias: f64) -> String {
+    format!(
         r#"
         backbone = "r2plus1d"
         blocks = [1, 1, 1, 1]
@@ -31,8 +35,7 @@ fn model_with(dynamic: &str, full_bias: f64) -> ModelConfig {
         hidden = 8
         full_bias = {full_bias:?}
         "#
-    );
-    toml::from_str(&document).expect("a good document")
+    )
 }
 
 fn stage(name: &str, lr: f64) -> Stage {
@@ -70,11 +73,9 @@ fn config(lanes: u32) -> TrainConfig {
 
 /// Every state and every random stream that training may have, with this rule.
 fn rich(kind: OptimKind) -> TrainConfig {
-    let plain = config(2);
-    let ModelConfig::R2plus1d(mut model) = plain.model.clone() else { panic!("the toy is an R(2+1)D") };
-    model.dropout = 0.3;
+    let document = document("all", 2.0).replace("blocks =", "dropout = 0.3\n blocks =");
     TrainConfig {
-        model: ModelConfig::R2plus1d(model),
+        model: toml::from_str(&document).expect("a good document"),
         optim: OptimConfig {
             kind,
             ema_decay: 0.9,
@@ -83,7 +84,7 @@ fn rich(kind: OptimKind) -> TrainConfig {
             mix: MixConfig { mixup: 0.8, cutmix: 1.0, ..MixConfig::default() },
             ..OptimConfig::default()
         },
-        ..plain
+        ..config(2)
     }
 }
 
