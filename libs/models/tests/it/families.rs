@@ -1,13 +1,13 @@
 //! What every family of networks promises, on a small network of each.
 
 use models::{
-    Axes, Dynamic, General, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Pass, Policy, R2plus1dConfig, Role,
-    X3dConfig,
+    Axes, Dynamic, General, I3dConfig, InceptionConfig, Mode, ModelConfig, Network, Param, Pass, Policy,
+    R2plus1dConfig, Role, X3dConfig,
 };
 use proptest::prelude::*;
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
-use crate::{build, choosing, clip, clips, relative_error, seeded};
+use crate::{build, choosing, clip, clips, relative_error, seeded, uniform};
 
 const EVAL: Mode = Mode { train: false };
 
@@ -82,6 +82,56 @@ fn every_trained_parameter_gets_a_gradient() {
             // Options of a length that this clip does not have, and hidden units that ReLU shuts, may rest.
             let may_rest = param.role == Role::Cheap || param.name.contains("norm_b.1.block");
             assert!(size > 0.0 || may_rest, "{} has a zero gradient", param.name);
+        }
+    }
+}
+
+/// A direction to move a parameter in.
+fn direction(param: &Param) -> Tensor {
+    let values: Vec<f64> = uniform(&param.name, param.tensor.numel()).collect();
+    Tensor::from_slice(&values).reshape(param.tensor.size())
+}
+
+/// Through whole networks in training: what is done in place must not spoil what the backward pass reads.
+#[test]
+fn gradients_are_those_of_finite_differences() {
+    // Every option alive: a dead axis has the gradient of what was cut off.
+    for config in families(|general| (general.gate.output_std, general.gate.full_bias) = (0.1, 1.0)) {
+        let network = Network::build_as(&config, clip(3, 24), (1, Kind::Double), Device::Cpu).expect("a good one");
+        let x = clips([6, 3, 3, 24, 24]).to_kind(Kind::Double);
+        let loss = || {
+            let forward = network.forward(&x, Mode { train: true }, &Policy::Soft);
+            assert_eq!(forward.dead_axes(), 0);
+            forward.logits_nk.square().sum(Kind::Double)
+        };
+        let trained: Vec<_> = network.params().trained().collect();
+        let moved = |every: usize, offset: f64| {
+            tch::no_grad(|| {
+                for param in trained.iter().step_by(every) {
+                    let _ = param.tensor.shallow_clone().g_add_(&(direction(param) * offset));
+                }
+            });
+        };
+        // Away from the start, where a channel that is 0 everywhere sits on the kink of ReLU.
+        moved(1, 0.1);
+        loss().backward();
+        // Along a direction in which every parameter moves, and along others with some of them.
+        for every in [1, 3] {
+            let step = 1e-8;
+            let along = |offset: f64| {
+                moved(every, offset);
+                tch::no_grad(|| loss().double_value(&[]))
+            };
+            let (above, below) = (along(step), along(-2.0 * step));
+            moved(every, step);
+            let numeric = (above - below) / (2.0 * step);
+            let slopes = trained.iter().step_by(every).map(|param| {
+                let slope = param.tensor.grad() * direction(param);
+                slope.sum(Kind::Double).double_value(&[])
+            });
+            let analytic: f64 = slopes.sum();
+            let close = (numeric - analytic).abs() <= 1e-5 * numeric.abs();
+            assert!(close, "every {every}: {analytic} against {numeric} for {config:?}");
         }
     }
 }
