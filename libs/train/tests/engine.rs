@@ -259,6 +259,39 @@ fn the_backbone_learns_the_toy() {
     assert_eq!(report.gmacs_all_in.avg, report.gmacs_backbone);
 }
 
+/// A small dynamic network of each family but R(2+1)D, with the dropout that is published.
+fn other_backbones() -> Vec<TrainConfig> {
+    let shapes = [
+        "backbone = \"x3d\"\nblocks = [1, 2, 1, 1]\nwidths = [4, 8, 8, 8]\nhidden = 32",
+        "backbone = \"i3d\"\nblocks = [1, 1, 1, 1]\nwidth = 4",
+        "backbone = \"inception\"\nwidth = 0.15",
+    ];
+    let models = shapes.map(|shape| format!("{shape}\nclasses = {CLASSES}\n[gate]\nhidden = 8"));
+    let config = |model: &String| TrainConfig { model: toml::from_str(model).expect("a good document"), ..config(2) };
+    models.iter().map(config).collect()
+}
+
+#[test]
+fn every_backbone_ends_the_same_on_two_workers_and_after_a_restart() {
+    for config in other_backbones() {
+        two_end_as_one(&config);
+        resumed_ends_as_undisturbed(&config);
+    }
+}
+
+#[test]
+fn every_backbone_learns_the_toy() {
+    // Inception-V2 has no shortcuts: with every layer dynamic and six clips a lane it wants to be trained slowly.
+    for (config, lr) in other_backbones().into_iter().zip([0.05, 0.05, 0.01]) {
+        let stages = vec![stage("accuracy", lr)];
+        let mut trainer = trainer(TrainConfig { stages, stage_start_steps: vec![0], total_steps: 60, ..config });
+        let reports = run(&mut trainer, 0..2, 0..60);
+        let mean = |reports: &[StepReport]| reports.iter().map(|report| report.loss).sum::<f64>() / 10.0;
+        let (first, last) = (mean(&reports[..10]), mean(&reports[50..]));
+        assert!(last < 0.6 * first, "from {first} to {last}");
+    }
+}
+
 #[test]
 fn the_efficiency_loss_lowers_what_is_computed() {
     let redundancy = Stage { lambda: Lambda::Constant(2.0), gate_lr_scale: Some(1.0), ..stage("redundancy", 0.05) };
