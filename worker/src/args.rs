@@ -26,8 +26,10 @@ pub enum Command {
     Forward(ForwardArgs),
     /// Show what each layer costs: shape, parameters, multiply-adds, activations and measured time.
     Profile(ProfileArgs),
-    /// Evaluate a run's checkpoint on the held-out clips by skipping inference, and write a summary.
+    /// Evaluate a network on held-out videos by skipping inference, and write a summary.
     Eval(EvalArgs),
+    /// Name what videos show, with what each layer computed for it.
+    Predict(PredictArgs),
 }
 
 /// Which network to use: weights that say themselves what they are, or a run's checkpoint.
@@ -192,25 +194,45 @@ pub struct RunArgs {
     pub prefetch: u32,
 }
 
+/// How videos are looked at.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SamplingArgs {
+    /// Clips in time of each video, placed by PySlowFast's rule: clip k of K starts at k/K of what the video is longer than
+    /// a clip. Probabilities are averaged over all clips of a video.
+    #[arg(long, value_name = "K")]
+    pub views: Option<u32>,
+    /// Squares of each clip: 1, the centre; or 3, both ends of the long side and the centre, the short side scaled to them.
+    #[arg(long, value_name = "1|3")]
+    pub crops: Option<u32>,
+    /// Side of the squares, in pixels, if other than the network's own.
+    #[arg(long, value_name = "PIXELS")]
+    pub crop: Option<u32>,
+    /// Count the stride between frames at this rate instead of the video's own.
+    #[arg(long, value_name = "FPS")]
+    pub target_fps: Option<f64>,
+}
+
 /// Options of `worker eval`.
 #[derive(Debug, Parser)]
+#[command(after_help = EVAL_EXAMPLES)]
 pub struct EvalArgs {
-    /// The store that holds the run.
-    #[arg(long, value_name = "URL", default_value = ".vared")]
-    pub store: String,
-    /// The run.
-    #[arg(long, value_name = "RUN")]
-    pub run: String,
+    /// Which network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Another run to compare with, usually its plain backbone.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", requires = "run")]
     pub baseline: Option<String>,
-    /// Which checkpoint of the run: latest, or a step.
-    #[arg(long, value_name = "STEP", default_value = "latest")]
-    pub checkpoint: String,
+    /// A packed data set to evaluate on, all of it: a folder, file:///…, s3://BUCKET/PREFIX. By default the held-out clips
+    /// that the run names.
+    #[arg(long, value_name = "URL", conflicts_with = "loader")]
+    pub data: Option<String>,
+    /// How videos are looked at. Without any of these: one clip, the middle of the video, as in the run's own validation.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Where to write the summary as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Only the first so many held-out clips.
+    /// Only so many held-out videos, evenly spread.
     #[arg(long, value_name = "N")]
     pub clips: Option<u64>,
     /// A running loader to ask, instead of starting one.
@@ -220,3 +242,58 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
 }
+
+const EVAL_EXAMPLES: &str = "Examples:
+  worker eval --run demo-dynamic --baseline demo-backbone
+  worker eval --run first --store s3://bucket/vared --views 10 --crops 3 --json result.json
+  worker eval --weights x3d_m.vared.safetensors --data s3://bucket/k400/val --views 10 --crops 3 --crop 256";
+
+/// Options of `worker predict`.
+#[derive(Debug, Parser)]
+#[command(after_help = PREDICT_EXAMPLES)]
+pub struct PredictArgs {
+    /// Video files, folders of them (searched with their sub-folders), or - for a video on standard input.
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub videos: Vec<PathBuf>,
+    /// Which network.
+    #[command(flatten)]
+    pub network: NetworkArgs,
+    /// How many classes to name.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top: usize,
+    /// How videos are looked at.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Without --views, windows slide over the whole video: the stretch that each clip is spread over, in seconds. By
+    /// default a clip's own length, frames × stride.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "views")]
+    pub window: Option<f64>,
+    /// From the start of one window to that of the next, in seconds. By default the window: they lie side by side.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "views")]
+    pub hop: Option<f64>,
+    /// Say what is seen when, too.
+    #[arg(long, conflicts_with = "json")]
+    pub timeline: bool,
+    /// How dynamic layers decide: `skip`, `soft`, `full`, a policy file or its text.
+    #[arg(long, value_name = "POLICY", default_value = "skip")]
+    pub policy: String,
+    /// One JSON object a line for every video, with every window and every layer.
+    #[arg(long)]
+    pub json: bool,
+    /// A running loader to ask, instead of starting one.
+    #[arg(long, value_name = "URL")]
+    pub loader: Option<String>,
+    /// Where to compute: cpu, cuda:N, or auto.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+}
+
+const PREDICT_EXAMPLES: &str =
+    "GMAC are 10^9 multiply-adds. A video that can't be read is named on stderr, the others go on, and the exit code
+is 1 at the end.
+
+Examples:
+  worker predict --run demo-dynamic clip.mp4
+  worker predict --weights x3d_m.vared.safetensors --views 10 --crops 3 videos/ --json > answers.jsonl
+  worker predict --run first --hop 0.5 --timeline match.mkv
+  curl -s https://example.org/a.mp4 | worker predict --run first -";

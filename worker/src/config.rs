@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::ids::{Incarnation, MemberName, RunName};
 use cluster::limits;
 
-use crate::args::{EvalArgs, NetworkArgs, RunArgs};
+use crate::args::{EvalArgs, NetworkArgs, PredictArgs, RunArgs, SamplingArgs};
 use crate::error::ConfigError;
 
 /// Most steps that clips are asked for ahead; more only fills memory.
@@ -80,21 +80,61 @@ pub enum PolicyChoice {
     Forced(String),
 }
 
+/// How videos are looked at, as far as the command line says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Clips in time, by PySlowFast's rule; without: whatever the command does by itself.
+    pub views: Option<u32>,
+    /// Squares of each.
+    pub crops: u32,
+    /// Side of the squares, in pixels, if other than the network's own.
+    pub crop: Option<u32>,
+    /// The stride counts frames of this rate.
+    pub target_fps: Option<f64>,
+}
+
 /// A validated `worker eval`.
 #[derive(Debug, Clone)]
 pub struct EvalConfig {
-    /// The store's URL.
-    pub store: String,
-    /// The run.
-    pub run: RunName,
-    /// The run to compare with.
-    pub baseline: Option<RunName>,
-    /// Which checkpoint of the run; of the baseline it is always the latest.
-    pub which: Which,
+    /// What is evaluated.
+    pub network: NetworkChoice,
+    /// What it is compared with.
+    pub baseline: Option<NetworkChoice>,
+    /// A data set instead of the run's own.
+    pub data: Option<String>,
+    /// How videos are looked at; without views: one clip, the middle.
+    pub sampling: Sampling,
     /// Where the summary goes.
     pub json: Option<PathBuf>,
     /// At most so many held-out clips.
     pub clips: Option<u64>,
+    /// A running loader.
+    pub loader: Option<String>,
+    /// Where to compute.
+    pub device: DeviceChoice,
+}
+
+/// A validated `worker predict`.
+#[derive(Debug, Clone)]
+pub struct PredictConfig {
+    /// The network.
+    pub network: NetworkChoice,
+    /// Files, folders and `-`.
+    pub videos: Vec<PathBuf>,
+    /// How many classes to name.
+    pub top: usize,
+    /// How videos are looked at; without views: windows from the start to the end.
+    pub sampling: Sampling,
+    /// Length of the windows, in seconds.
+    pub window_seconds: Option<f64>,
+    /// Distance of their starts, in seconds.
+    pub hop_seconds: Option<f64>,
+    /// Say what is seen when.
+    pub timeline: bool,
+    /// How dynamic layers decide.
+    pub policy: PolicyChoice,
+    /// For programs.
+    pub json: bool,
     /// A running loader.
     pub loader: Option<String>,
     /// Where to compute.
@@ -167,25 +207,94 @@ impl TryFrom<EvalArgs> for EvalConfig {
     type Error = ConfigError;
 
     fn try_from(args: EvalArgs) -> Result<Self, ConfigError> {
-        let run_name = |flag: &'static str, text: &str| text.parse().map_err(|error| ConfigError::other(flag, error));
-        if let Some(url) = &args.loader {
-            let checked = proto::connect::endpoint(url, limits::DEFAULT_PATIENCE);
-            checked.map_err(|error| ConfigError::other("--loader", error))?;
-        }
         if args.clips == Some(0) {
             return Err(ConfigError::field("--clips", 0, "1 or more"));
         }
+        let store = args.network.store.clone();
+        let baseline = args.baseline.map(|run| {
+            let run = run.parse().map_err(|error| ConfigError::other("--baseline", error))?;
+            Ok(NetworkChoice::Run { store, run, which: Which::Latest })
+        });
+        let network = NetworkChoice::try_from(args.network)?;
+        if matches!(network, NetworkChoice::Weights(_)) && args.data.is_none() {
+            return Err(ConfigError::other("--weights", "give a data set too, with --data"));
+        }
+        let mut sampling = Sampling::try_from(args.sampling)?;
+        if sampling.crops > 1 || sampling.crop.is_some() || sampling.target_fps.is_some() {
+            // Whoever asks for more than the middle asks for the protocol.
+            sampling.views.get_or_insert(1);
+        }
         Ok(Self {
-            run: run_name("--run", &args.run)?,
-            baseline: args.baseline.as_deref().map(|text| run_name("--baseline", text)).transpose()?,
-            which: which(&args.checkpoint)?,
-            device: args.device.parse()?,
-            store: args.store,
+            network,
+            baseline: baseline.transpose()?,
+            data: args.data,
+            sampling,
             json: args.json,
             clips: args.clips,
-            loader: args.loader,
+            loader: loader(args.loader)?,
+            device: args.device.parse()?,
         })
     }
+}
+
+impl TryFrom<PredictArgs> for PredictConfig {
+    type Error = ConfigError;
+
+    fn try_from(args: PredictArgs) -> Result<Self, ConfigError> {
+        if args.top == 0 {
+            return Err(ConfigError::field("--top", 0, "1 or more"));
+        }
+        for (flag, seconds) in [("--window", args.window), ("--hop", args.hop)] {
+            positive(flag, seconds)?;
+        }
+        if args.videos.iter().filter(|video| video.as_os_str() == "-").count() > 1 {
+            return Err(ConfigError::other("-", "standard input holds one video: name it once"));
+        }
+        Ok(Self {
+            network: NetworkChoice::try_from(args.network)?,
+            videos: args.videos,
+            top: args.top,
+            sampling: Sampling::try_from(args.sampling)?,
+            window_seconds: args.window,
+            hop_seconds: args.hop,
+            timeline: args.timeline,
+            policy: PolicyChoice::read(&args.policy)?,
+            json: args.json,
+            loader: loader(args.loader)?,
+            device: args.device.parse()?,
+        })
+    }
+}
+
+impl TryFrom<SamplingArgs> for Sampling {
+    type Error = ConfigError;
+
+    fn try_from(args: SamplingArgs) -> Result<Self, ConfigError> {
+        let crops = args.crops.unwrap_or(1);
+        if ![1, 3].contains(&crops) {
+            return Err(ConfigError::field("--crops", crops, "1 or 3"));
+        }
+        if args.views == Some(0) {
+            return Err(ConfigError::field("--views", 0, "1 or more"));
+        }
+        positive("--target-fps", args.target_fps)?;
+        Ok(Self { views: args.views, crops, crop: args.crop, target_fps: args.target_fps })
+    }
+}
+
+fn positive(flag: &'static str, value: Option<f64>) -> Result<(), ConfigError> {
+    match value {
+        Some(value) if !(value.is_finite() && value > 0.0) => Err(ConfigError::field(flag, value, "above 0")),
+        _ => Ok(()),
+    }
+}
+
+fn loader(url: Option<String>) -> Result<Option<String>, ConfigError> {
+    if let Some(url) = &url {
+        let checked = proto::connect::endpoint(url, limits::DEFAULT_PATIENCE);
+        checked.map_err(|error| ConfigError::other("--loader", error))?;
+    }
+    Ok(url)
 }
 
 impl TryFrom<NetworkArgs> for NetworkChoice {
@@ -299,5 +408,31 @@ mod tests {
             which("newest").expect_err("no step").to_string(),
             "--checkpoint is newest: it must be latest or a step"
         );
+    }
+
+    fn eval(flags: &[&str]) -> Result<EvalConfig, ConfigError> {
+        use clap::Parser;
+        let line = [&["worker", "eval"], flags].concat();
+        let crate::args::Command::Eval(args) =
+            crate::args::Args::try_parse_from(line).expect("flags are known").command
+        else {
+            panic!("another command");
+        };
+        EvalConfig::try_from(args)
+    }
+
+    #[test]
+    fn the_middle_is_looked_at_unless_something_else_is_asked_for() {
+        assert_eq!(eval(&["--run", "demo"]).expect("good").sampling.views, None);
+        assert_eq!(eval(&["--run", "demo", "--crops", "3"]).expect("good").sampling.views, Some(1));
+        assert_eq!(eval(&["--run", "demo", "--views", "10"]).expect("good").sampling.views, Some(10));
+    }
+
+    #[test]
+    fn wrong_ways_to_look_are_named_with_their_flag() {
+        let refused = |flags: &[&str]| eval(flags).expect_err("refused").to_string();
+        assert_eq!(refused(&["--run", "demo", "--crops", "2"]), "--crops is 2: it must be 1 or 3");
+        assert_eq!(refused(&["--run", "demo", "--target-fps", "0"]), "--target-fps is 0: it must be above 0");
+        assert_eq!(refused(&["--weights", "w"]), "--weights: give a data set too, with --data");
     }
 }

@@ -36,5 +36,9 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<Code> {
             let config = config::EvalConfig::try_from(args).code(Code::Misconfigured)?;
             commands::eval::run(config, shutdown).await
         }
+        Command::Predict(args) => {
+            let config = config::PredictConfig::try_from(args).code(Code::Misconfigured)?;
+            commands::predict::run(config, shutdown).await
+        }
     }
 }

@@ -2,5 +2,4 @@
 
 pub mod demo;
 pub mod pack;
-pub mod progress;
 pub mod serve;

@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod exit;
 pub mod owned_thread;
+pub mod progress;
 pub mod retry;
 pub mod shutdown;
 pub mod store;

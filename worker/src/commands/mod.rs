@@ -4,6 +4,8 @@ pub mod eval;
 pub mod export;
 pub mod forward;
 pub mod import;
+pub mod loader;
 pub mod network;
+pub mod predict;
 pub mod profile;
 pub mod run;

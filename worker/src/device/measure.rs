@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use models::{CostModel, ForcedGates, Mode, Network, Policy, PolicyPlan};
+use models::{ClipShape, CostModel, ForcedGates, Mode, Network, Pixels, Policy, PolicyPlan};
 use tch::{Kind, Tensor};
 
-use super::recipe::Sections;
+use super::network::{Deciding, Weights};
 use crate::compute::Batch;
+use crate::config::PolicyChoice;
 use crate::error::{WorkerError, in_one_line};
 
 /// Weights of one dynamic layer's options for one clip, full computation first.
@@ -24,12 +25,31 @@ pub type Gates = Vec<GateRow>;
 /// A dynamic layer, as reports need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// Its convolution.
+    pub name: String,
     /// Its part of the dynamic layers' multiply-adds.
     pub share: f64,
     /// `1/R` of every temporal option.
     pub time_shares: Vec<f64>,
     /// `r` of every channel option.
     pub channel_shares: Vec<f64>,
+}
+
+impl Layer {
+    /// Share of the frames that is computed under these gates.
+    pub fn temporal(&self, row: &GateRow) -> f64 {
+        first_live(&self.time_shares, &row.time)
+    }
+
+    /// Share of the channels that is computed under these gates.
+    pub fn channel(&self, row: &GateRow) -> f64 {
+        first_live(&self.channel_shares, &row.channel)
+    }
+}
+
+/// Options go from the full computation down: the first live one decides what is computed.
+fn first_live(shares: &[f64], weights: &[f32]) -> f64 {
+    shares.iter().zip(weights).find(|(_, weight)| **weight > 0.0).map_or(1.0, |(share, _)| *share)
 }
 
 /// What one clip's inference showed.
@@ -39,6 +59,8 @@ pub struct Look {
     pub label: i64,
     /// The likeliest class is the right one.
     pub is_right: bool,
+    /// Of every class: softmax of the logits.
+    pub probabilities: Vec<f32>,
     /// By the paper's count.
     pub gmacs_paper: f64,
     /// With gates and cheap operations.
@@ -51,40 +73,39 @@ pub struct Look {
 #[derive(Debug)]
 pub struct Subject {
     network: Network,
-    scale_c111: Tensor,
-    shift_c111: Tensor,
+    costs: CostModel,
+    pixels: Pixels,
+    deciding: Deciding,
     device: tch::Device,
 }
 
 impl Subject {
-    /// Builds the recipe's network and fills it with the checkpoint's weights. Computes on one CPU thread.
-    pub fn load(recipe: &str, model: &[u8], device: tch::Device) -> Result<Self, WorkerError> {
-        let refused = |error: models::ModelError| {
-            WorkerError::Configuration(format!("can't load the network: {}", in_one_line(error)))
-        };
-        let sections = Sections::parse(recipe)?;
+    /// Builds the network and fills it. Computes on one CPU thread; costs are those of clips with squares of side `crop`.
+    pub fn load(
+        weights: &Weights,
+        (crop, policy): (u32, &PolicyChoice),
+        device: tch::Device,
+    ) -> Result<Self, WorkerError> {
         tch::set_num_threads(1);
-        let network = Network::build(&sections.model, sections.clip(), 0, device).map_err(refused)?;
-        network.load_safetensors(model).map_err(refused)?;
-        let pixels = sections.pixels();
-        let channels = |values: [f32; 3]| Tensor::from_slice(&values).view([3, 1, 1, 1]).to_device(device);
-        Ok(Self {
-            network,
-            scale_c111: channels(pixels.std.map(|std| 1.0 / (255.0 * std))),
-            shift_c111: channels([0, 1, 2].map(|c| -pixels.mean[c] / pixels.std[c])),
-            device,
-        })
+        let network = weights.network(device)?;
+        let clip = ClipShape { height: crop.into(), width: crop.into(), ..weights.card.view.clip() };
+        let refused =
+            |error| WorkerError::Configuration(format!("clips of {crop} pixels don't fit: {}", in_one_line(error)));
+        let costs = network.costs_at(clip).map_err(|error: models::ModelError| refused(error))?;
+        let deciding = Deciding::new(policy, &costs)?;
+        Ok(Self { network, costs, pixels: weights.card.pixels, deciding, device })
     }
 
     /// GMACs a clip of the plain backbone.
     pub fn gmacs_backbone(&self) -> f64 {
-        self.costs().backbone_macs() as f64 / 1e9
+        self.costs.backbone_macs() as f64 / 1e9
     }
 
     /// The dynamic layers, in the order of [`Gates`]; none for a plain backbone.
     pub fn layers(&self) -> Vec<Layer> {
-        let layers = self.costs().dynamic_layers().into_iter();
+        let layers = self.costs.dynamic_layers().into_iter();
         let layer = layers.map(|layer| Layer {
+            name: layer.name,
             share: layer.share,
             time_shares: layer.time_factors.iter().map(|factor| 1.0 / *factor as f64).collect(),
             channel_shares: layer.channel_factors,
@@ -92,40 +113,45 @@ impl Subject {
         layer.collect()
     }
 
-    /// Infers a batch by the network's own policy.
+    /// Infers a batch.
     pub fn look(&self, batch: &Batch) -> Vec<Look> {
-        self.under(batch, &Policy::Skip)
+        self.timed(batch).0
+    }
+
+    /// Infers a batch and takes the time of the network alone, in seconds.
+    pub fn timed(&self, batch: &Batch) -> (Vec<Look>, f64) {
+        self.under(batch, &self.deciding.policy())
     }
 
     /// Infers a batch under forced gates: a row a clip, or one for all.
     pub fn forced(&self, batch: &Batch, gates: &[Gates]) -> Vec<Look> {
-        self.under(batch, &Policy::Fixed(&plan(gates)))
+        self.under(batch, &Policy::Fixed(&plan(gates))).0
     }
 
     /// All-in GMACs a clip under forced gates, without computing anything.
     pub fn forced_gmacs(&self, gates: &Gates) -> f64 {
-        let (_, all_in) = self.costs().plan_macs(&plan(std::slice::from_ref(gates)));
+        let (_, all_in) = self.costs.plan_macs(&plan(std::slice::from_ref(gates)));
         all_in[0] / 1e9
     }
 
-    /// Seconds of one inference, the network alone: the clips are on the device and normalised before.
-    pub fn seconds(&self, batch: &Batch) -> f64 {
-        let x_ncthw = self.normalised(batch);
-        tch::no_grad(|| {
-            let begin = Instant::now();
-            let forward = self.network.forward(&x_ncthw, Mode { train: false }, &Policy::Skip);
-            // Reading a number waits for whatever the device still computes.
-            let _ = forward.logits_nk.double_value(&[0, 0]);
-            begin.elapsed().as_secs_f64()
-        })
+    /// The clips as the network takes them.
+    pub(super) fn normalised(&self, batch: &Batch) -> Tensor {
+        let size = batch.shape.map(|size| i64::try_from(size).expect("a clip's sides are small"));
+        let bytes_nthwc = Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8).to_device(self.device);
+        self.pixels.normalise(&bytes_nthwc)
     }
 
-    fn under(&self, batch: &Batch, policy: &Policy) -> Vec<Look> {
+    /// The looks, and the seconds of the network alone: the clips are on the device and normalised before.
+    fn under(&self, batch: &Batch, policy: &Policy) -> (Vec<Look>, f64) {
         let x_ncthw = self.normalised(batch);
+        let begin = Instant::now();
         let forward = tch::no_grad(|| self.network.forward(&x_ncthw, Mode { train: false }, policy));
-        let chosen = Vec::<i64>::try_from(&forward.logits_nk.argmax(1, false).to_device(tch::Device::Cpu));
-        let chosen = chosen.expect("one class a clip, as integers on the CPU");
-        let (paper, all_in) = (self.costs().paper_macs(&forward.gates), self.costs().all_in_macs(&forward.gates));
+        // Reading a number waits for whatever the device still computes.
+        let _ = forward.logits_nk.double_value(&[0, 0]);
+        let seconds = begin.elapsed().as_secs_f64();
+        let probabilities = rows(&forward.logits_nk.softmax(-1, Kind::Float));
+        let chosen = rows(&forward.logits_nk.argmax(1, true));
+        let (paper, all_in) = (self.costs.paper_macs(&forward.gates), self.costs.all_in_macs(&forward.gates));
         let tables: Vec<[Vec<Vec<f32>>; 2]> =
             forward.gates.iter().map(|gates| [rows(&gates.v_time_no), rows(&gates.v_channel_no)]).collect();
         let row = |clip: usize| {
@@ -136,25 +162,15 @@ impl Subject {
             tables.iter().map(row).collect()
         };
         let of = |macs: &[f64], clip: usize| macs.get(clip).or(macs.first()).copied().unwrap_or_default() / 1e9;
-        let look = |(clip, (label, chosen)): (usize, (&i64, i64))| Look {
+        let look = |(clip, (label, probabilities)): (usize, (&i64, Vec<f32>))| Look {
             label: *label,
-            is_right: *label == chosen,
+            is_right: chosen[clip][0] == *label as f32,
+            probabilities,
             gmacs_paper: of(&paper, clip),
             gmacs_all_in: of(&all_in, clip),
             gates: row(clip),
         };
-        batch.labels.iter().zip(chosen).enumerate().map(look).collect()
-    }
-
-    fn normalised(&self, batch: &Batch) -> Tensor {
-        let size = batch.shape.map(|size| i64::try_from(size).expect("a clip's sides are small"));
-        let bytes_nthwc = Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8).to_device(self.device);
-        let x_ncthw = bytes_nthwc.permute([0, 4, 1, 2, 3]).contiguous().to_kind(Kind::Float);
-        x_ncthw * &self.scale_c111 + &self.shift_c111
-    }
-
-    fn costs(&self) -> &CostModel {
-        self.network.costs()
+        (batch.labels.iter().zip(probabilities).enumerate().map(look).collect(), seconds)
     }
 }
 

@@ -4,6 +4,7 @@
 //! last byte of weights and optimizer.
 
 mod data;
+mod inference;
 mod run;
 
 use std::fs;

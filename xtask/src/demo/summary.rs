@@ -128,7 +128,7 @@ fn network(json: &Value, name: &str) -> Result<Network> {
         top1: fraction(json, &[name, "top1"])?,
         paper: cost(json, name, "gmacs_paper")?,
         all_in: cost(json, name, "gmacs_all_in")?,
-        clips_per_second: positive(json, &[name, "clips_per_second"])?,
+        clips_per_second: positive(json, &["timing", name, "clips_per_second"])?,
     })
 }
 
@@ -191,10 +191,9 @@ mod tests {
     fn sample() -> Value {
         let cost = |avg: f64, min: f64, max: f64| json!({ "avg": avg, "min": min, "max": max });
         json!({
-            "backbone": { "top1": 0.9, "gmacs_paper": cost(0.08, 0.08, 0.08), "gmacs_all_in": cost(0.08, 0.08, 0.08),
-                "clips_per_second": 40.0 },
-            "dynamic": { "top1": 0.885, "gmacs_paper": cost(0.05, 0.04, 0.08), "gmacs_all_in": cost(0.056, 0.045, 0.084),
-                "clips_per_second": 50.0 },
+            "backbone": { "top1": 0.9, "gmacs_paper": cost(0.08, 0.08, 0.08), "gmacs_all_in": cost(0.08, 0.08, 0.08) },
+            "dynamic": { "top1": 0.885, "gmacs_paper": cost(0.05, 0.04, 0.08), "gmacs_all_in": cost(0.056, 0.045, 0.084) },
+            "timing": { "backbone": { "clips_per_second": 40.0 }, "dynamic": { "clips_per_second": 50.0 } },
             "controls": { "shuffled": { "top1": 0.8, "gmacs_all_in": { "avg": 0.056 } },
                 "fixed": { "top1": 0.86, "gmacs_all_in": { "avg": 0.056 } } },
             "share": { "still": { "temporal": 0.5, "channel": 0.9 }, "fast_play": { "temporal": 1.0, "channel": 0.95 } },
@@ -222,7 +221,7 @@ mod tests {
         for (path, value, said) in [
             ("/dynamic/top1", json!(null), "`dynamic.top1` is missing or no number"),
             ("/dynamic/top1", json!(88.5), "`dynamic.top1` is 88.5, not between 0 and 1"),
-            ("/backbone/clips_per_second", json!(0.0), "`backbone.clips_per_second` is 0, not above 0"),
+            ("/timing/backbone/clips_per_second", json!(0.0), "`timing.backbone.clips_per_second` is 0, not above 0"),
             ("/dynamic/gmacs_all_in/min", json!(0.07), "`dynamic.gmacs_all_in` is out of order"),
             ("/controls/fixed", json!({}), "`controls.fixed.top1` is missing"),
             ("/share/still/channel", json!("all"), "`share.still.channel` is missing or no number"),

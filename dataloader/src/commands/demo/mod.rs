@@ -17,8 +17,8 @@ use self::footage::{Footage, Source};
 use self::motion::{CLIP_FRAMES, Cut, Motion, Stage};
 use super::pack::list::{Entry, Label, Listing};
 use super::pack::{self, Job, write};
-use super::progress::Progress;
 use crate::args::DemoArgs;
+use runtime::progress::Progress;
 
 /// Clips that one call of the ffmpeg program cuts.
 const CLIPS_A_CALL: usize = 16;

@@ -14,9 +14,9 @@ use runtime::telemetry;
 use self::examine::{Examined, examine};
 use self::list::{Entry, LeftOut, Listing, number_of};
 use self::write::{Writer, Written};
-use super::progress::Progress;
 use crate::args::PackArgs;
 use crate::config::cores;
+use runtime::progress::Progress;
 
 const MIB: u64 = 1 << 20;
 /// Broken files that are named on the terminal; the rest is counted.

@@ -8,6 +8,7 @@ use proto::connect;
 use proto::loader::batches_request::Request;
 use proto::loader::{self as wire, BatchesRequest};
 use proto::status::Refusal;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -36,8 +37,35 @@ pub struct ClipReader {
 pub struct Clips {
     /// In order; broken held-out clips are missing.
     pub batches: Vec<Batch>,
-    /// How many are missing.
-    pub left_out: u64,
+    /// Names of the clips, one after the other.
+    pub keys: Vec<String>,
+    /// The ones that are missing.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A clip of a data set that can't be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// One clip with its name.
+pub struct Video {
+    /// Its name in the data set.
+    pub key: String,
+    /// A batch of one.
+    pub clip: Batch,
+}
+
+impl Clips {
+    /// Clip by clip.
+    pub fn videos(&self) -> Vec<Video> {
+        let clips = self.batches.iter().flat_map(singles);
+        self.keys.iter().cloned().zip(clips).map(|(key, clip)| Video { key, clip }).collect()
+    }
 }
 
 impl ClipReader {
@@ -70,8 +98,9 @@ impl ClipReader {
             if open.is_empty() {
                 break;
             }
-            let batch = self.next().await?;
+            let mut batch = self.next().await?;
             let id = batch.id;
+            let named = (std::mem::take(&mut batch.keys), std::mem::take(&mut batch.replaced));
             let Some(ask) = open.remove(&id) else { bail!("the loader at {} answered what nobody asked", self.url) };
             let batch =
                 window::check(ask, batch).map_err(|what| anyhow!("a batch of the loader at {} {what}", self.url))?;
@@ -79,11 +108,25 @@ impl ClipReader {
             if bytes > MOST_BYTES {
                 bail!("the clips need more than {} GiB of memory: take fewer with --clips N", MOST_BYTES >> 30);
             }
-            ready.insert(id, batch);
+            ready.insert(id, (batch, named));
         }
-        let batches: Vec<Batch> = ready.into_values().filter(|batch| !batch.labels.is_empty()).collect();
-        let read: u64 = batches.iter().map(|batch| batch.labels.len() as u64).sum();
-        Ok(Clips { batches, left_out: wanted.iter().map(|ask| u64::from(ask.count)).sum::<u64>() - read })
+        let mut clips = Clips { batches: Vec::new(), keys: Vec::new(), left_out: Vec::new() };
+        for (batch, (keys, replaced)) in ready.into_values() {
+            anyhow::ensure!(
+                keys.len() == batch.labels.len(),
+                "the loader at {} names {} clips of {}",
+                self.url,
+                keys.len(),
+                batch.labels.len()
+            );
+            let missing = replaced.into_iter().filter(|replaced| replaced.by.is_empty());
+            clips.left_out.extend(missing.map(|clip| LeftOut { key: clip.key, reason: clip.reason }));
+            clips.keys.extend(keys);
+            if !batch.labels.is_empty() {
+                clips.batches.push(batch);
+            }
+        }
+        Ok(clips)
     }
 
     async fn ask(&self, id: u64, ask: Ask) -> anyhow::Result<()> {
@@ -117,7 +160,7 @@ pub fn spread(split: Split, count: u64, all: u64) -> Vec<Ask> {
 }
 
 /// The clips of a batch, one by one.
-pub fn singles(batch: &Batch) -> Vec<Batch> {
+fn singles(batch: &Batch) -> Vec<Batch> {
     let [clips, frames, height, width, channels] = batch.shape;
     let length = frames * height * width * channels;
     let single = |clip: usize| Batch {

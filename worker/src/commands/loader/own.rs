@@ -1,6 +1,7 @@
 //! A loader of our own: the `dataloader` beside this executable, with this process in the coordinator's place.
 //!
-//! The loader is the one that trains: it joins, gets the run's recipe, opens the data and serves.
+//! The loader is the one that trains: it joins, gets a recipe, opens the data and serves. Without a recipe it waits for
+//! one, and looks at files meanwhile.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,7 +12,7 @@ use proto::connect;
 use proto::coordinator::coordinator_server::Coordinator;
 use proto::coordinator::from_member::Event;
 use proto::coordinator::to_member::Command as Down;
-use proto::coordinator::{Beat, FromMember, ToMember, Welcome};
+use proto::coordinator::{Beat, DataSet, FromMember, ToMember, Welcome};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -26,6 +27,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct OwnLoader {
     /// Where it serves.
     pub address: String,
+    /// What it has opened, if it was given a recipe.
+    pub data_set: Option<DataSet>,
     /// Killed when this is dropped.
     _process: Child,
     /// Stops when this is dropped.
@@ -33,10 +36,11 @@ pub struct OwnLoader {
 }
 
 impl OwnLoader {
-    /// Starts it for the run of `welcome`, and waits until it has opened the data.
-    pub async fn start(welcome: Welcome) -> anyhow::Result<Self> {
+    /// Starts it and waits until it has opened the data of `welcome`; without one, until it is there.
+    pub async fn start(welcome: Option<Welcome>) -> anyhow::Result<Self> {
         let program = sibling("dataloader")?;
         let shown = program.display().to_string();
+        let is_bare = welcome.is_none();
         let (url, mut news, host) = serve(welcome).await?;
         let mut process = Command::new(&program)
             .args(["serve", "--coordinator", &url, "--name", "loader-eval"])
@@ -49,15 +53,15 @@ impl OwnLoader {
             .with_context(|| {
                 format!("can't start the loader {shown}: build it, or name a running one with --loader")
             })?;
-        let address = tokio::select! {
-            address = ready(&mut news) => address?,
+        let (address, data_set) = tokio::select! {
+            ready = ready(&mut news, is_bare) => ready?,
             ended = process.wait() => {
                 let how = ended.context("can't wait for the loader")?;
-                bail!("the loader {shown} ended ({how}) before it had opened the data; its own words are above");
+                bail!("the loader {shown} ended ({how}) before it was ready; its own words are above");
             }
-            () = tokio::time::sleep(LIMIT) => bail!("the loader {shown} did not open the data within {LIMIT:?}"),
+            () = tokio::time::sleep(LIMIT) => bail!("the loader {shown} was not ready within {LIMIT:?}"),
         };
-        Ok(Self { address, _process: process, _host: host })
+        Ok(Self { address, data_set, _process: process, _host: host })
     }
 }
 
@@ -71,23 +75,27 @@ fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     Ok(found)
 }
 
-/// Waits for the address of a loader that has opened the data.
-async fn ready(news: &mut mpsc::Receiver<Event>) -> anyhow::Result<String> {
+/// Waits for the address of a loader that has opened the data, or is there if that is enough.
+async fn ready(news: &mut mpsc::Receiver<Event>, is_bare: bool) -> anyhow::Result<(String, Option<DataSet>)> {
     let mut address = None;
     while let Some(event) = news.recv().await {
         match event {
+            Event::Hello(hello) if is_bare => return Ok((hello.address, None)),
             Event::Hello(hello) => address = Some(hello.address),
-            Event::DataSet(_) => return address.context("the loader opened the data before it said hello"),
+            Event::DataSet(set) => {
+                let address = address.context("the loader opened the data before it said hello")?;
+                return Ok((address, Some(set)));
+            }
             Event::Failed(failed) => bail!("the loader can't open the data: {}", failed.message),
             _ => {}
         }
     }
-    Err(anyhow!("the loader's stream ended before it had opened the data"))
+    Err(anyhow!("the loader's stream ended before it was ready"))
 }
 
 type Host = (String, mpsc::Receiver<Event>, JoinSet<()>);
 
-async fn serve(welcome: Welcome) -> anyhow::Result<Host> {
+async fn serve(welcome: Option<Welcome>) -> anyhow::Result<Host> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("can't listen on 127.0.0.1 for the loader")?;
     let url = format!("http://{}", listener.local_addr().context("can't read the port for the loader")?);
     let (sender, news) = mpsc::channel(16);
@@ -103,7 +111,8 @@ async fn serve(welcome: Welcome) -> anyhow::Result<Host> {
 
 /// As much of a coordinator as one loader needs.
 struct Service {
-    welcome: Welcome,
+    /// None: a loader waits for its run.
+    welcome: Option<Welcome>,
     news: mpsc::Sender<Event>,
 }
 
@@ -120,7 +129,7 @@ impl Coordinator for Service {
 }
 
 struct Session {
-    welcome: Welcome,
+    welcome: Option<Welcome>,
     news: mpsc::Sender<Event>,
     commands: mpsc::Sender<Result<ToMember, Status>>,
 }
@@ -129,7 +138,7 @@ impl Session {
     async fn live(self, mut events: Streaming<FromMember>) {
         while let Ok(Some(FromMember { event: Some(event) })) = events.message().await {
             let answer = match &event {
-                Event::Hello(_) => Some(Down::Welcome(self.welcome.clone())),
+                Event::Hello(_) => self.welcome.clone().map(Down::Welcome),
                 Event::Beat(_) => Some(Down::Beat(Beat {})),
                 _ => None,
             };
@@ -148,7 +157,7 @@ impl Session {
 mod tests {
     use super::*;
     use crate::briefing::tests::welcome;
-    use proto::coordinator::{DataSet, Failed, Hello};
+    use proto::coordinator::{Failed, Hello};
 
     /// Joins as a loader would, says `events`, and returns the first answer.
     async fn join(url: &str, events: Vec<Event>) -> Down {
@@ -168,18 +177,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_loader_is_welcomed_and_ready_once_it_has_the_data() {
-        let (url, mut news, _host) = serve(welcome()).await.expect("serves");
+        let (url, mut news, _host) = serve(Some(welcome())).await.expect("serves");
         let first = join(&url, vec![hello(), Event::DataSet(DataSet::default())]).await;
         assert!(matches!(first, Down::Welcome(told) if told.recipe == welcome().recipe));
-        assert_eq!(ready(&mut news).await.expect("ready"), "http://127.0.0.1:5");
+        let (address, set) = ready(&mut news, false).await.expect("ready");
+        assert_eq!((address.as_str(), set), ("http://127.0.0.1:5", Some(DataSet::default())));
+    }
+
+    #[tokio::test]
+    async fn a_loader_without_a_run_is_ready_when_it_says_hello() {
+        let (url, mut news, _host) = serve(None).await.expect("serves");
+        let first = join(&url, vec![hello(), Event::Beat(Beat {})]).await;
+        assert!(matches!(first, Down::Beat(_)), "kept alive without a welcome: {first:?}");
+        assert_eq!(ready(&mut news, true).await.expect("ready"), ("http://127.0.0.1:5".to_owned(), None));
     }
 
     #[tokio::test]
     async fn a_loader_that_fails_is_quoted() {
-        let (url, mut news, _host) = serve(welcome()).await.expect("serves");
+        let (url, mut news, _host) = serve(Some(welcome())).await.expect("serves");
         let failed = Failed { message: "no index at data/demo/val".to_owned(), ..Failed::default() };
         join(&url, vec![hello(), Event::Failed(failed)]).await;
-        let error = ready(&mut news).await.expect_err("failed").to_string();
+        let error = ready(&mut news, false).await.expect_err("failed").to_string();
         assert_eq!(error, "the loader can't open the data: no index at data/demo/val");
     }
 }
