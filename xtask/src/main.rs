@@ -5,6 +5,7 @@
 
 mod demo;
 mod gate;
+mod interop;
 mod process;
 mod setup;
 mod tidy;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::DemoArgs;
 use crate::gate::Gate;
+use crate::interop::InteropArgs;
 use crate::setup::{Device, Setup};
 use crate::workspace::Workspace;
 
@@ -41,6 +43,8 @@ enum Task {
     Ci,
     /// Checks the house rules: sizes, names, forbidden words, who depends on whom
     Tidy,
+    /// Exchanges weights with PyTorch in both directions and compares what both compute; some minutes
+    Interop(InteropArgs),
     /// Formats, and applies what clippy can fix by itself
     Fix,
 }
@@ -89,6 +93,7 @@ fn run(args: Args) -> Result<()> {
         }
         Task::Ci => Gate::new(&workspace).run(),
         Task::Tidy => tidy::run(&workspace),
+        Task::Interop(args) => interop::run(&workspace, &args),
         Task::Fix => gate::fix(&workspace),
     }
 }
