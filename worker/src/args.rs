@@ -232,6 +232,9 @@ pub struct EvalArgs {
     /// Where to write the summary as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Where to write a report: one page with pictures, to be opened in a browser.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
     /// Only so many held-out videos, evenly spread.
     #[arg(long, value_name = "N")]
     pub clips: Option<u64>,
@@ -244,7 +247,7 @@ pub struct EvalArgs {
 }
 
 const EVAL_EXAMPLES: &str = "Examples:
-  worker eval --run demo-dynamic --baseline demo-backbone
+  worker eval --run demo --baseline demo-backbone --report report.html
   worker eval --run first --store s3://bucket/vared --views 10 --crops 3 --json result.json
   worker eval --weights x3d_m.vared.safetensors --data s3://bucket/k400/val --views 10 --crops 3 --crop 256";
 
@@ -293,7 +296,7 @@ const PREDICT_EXAMPLES: &str =
 is 1 at the end.
 
 Examples:
-  worker predict --run demo-dynamic clip.mp4
+  worker predict --run demo clip.mp4
   worker predict --weights x3d_m.vared.safetensors --views 10 --crops 3 videos/ --json > answers.jsonl
   worker predict --run first --hop 0.5 --timeline match.mkv
   curl -s https://example.org/a.mp4 | worker predict --run first -";

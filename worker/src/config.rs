@@ -106,6 +106,8 @@ pub struct EvalConfig {
     pub sampling: Sampling,
     /// Where the summary goes.
     pub json: Option<PathBuf>,
+    /// Where the page goes.
+    pub report: Option<PathBuf>,
     /// At most so many held-out clips.
     pub clips: Option<u64>,
     /// A running loader.
@@ -230,6 +232,7 @@ impl TryFrom<EvalArgs> for EvalConfig {
             data: args.data,
             sampling,
             json: args.json,
+            report: args.report,
             clips: args.clips,
             loader: loader(args.loader)?,
             device: args.device.parse()?,

@@ -9,6 +9,7 @@ pub mod measure;
 pub mod network;
 pub mod profile;
 mod recipe;
+pub mod redundancy;
 mod rendezvous;
 
 use std::net::{ToSocketAddrs, UdpSocket};

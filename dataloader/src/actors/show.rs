@@ -36,16 +36,18 @@ pub struct Showing {
 
 impl Showing {
     /// Sends facts and views; a video that can't be decoded is told as such.
-    pub fn show(&self, scaler: &mut Scaler) {
-        if let Err(reason) = self.try_show(scaler) {
+    pub fn show(mut self, scaler: &mut Scaler) {
+        // Once its packets are listed the file itself is not needed any more.
+        let file = std::mem::take(&mut self.file);
+        if let Err(reason) = self.try_show(file, scaler) {
             let key = self.entry.0.clone();
             // Whoever asked may have gone.
             let _gone = self.send(Reply::Broken(Broken { key, reason }));
         }
     }
 
-    fn try_show(&self, scaler: &mut Scaler) -> Result<(), String> {
-        let video = Video::open(self.file.clone()).map_err(|error| error.to_string())?;
+    fn try_show(&self, file: Bytes, scaler: &mut Scaler) -> Result<(), String> {
+        let video = Video::open(file).map_err(|error| error.to_string())?;
         let layout = self.config.lay(video.frame_count(), video.fps()).map_err(|error| error.to_string())?;
         let facts = Facts {
             key: self.entry.0.clone(),

@@ -22,17 +22,21 @@ use runtime::telemetry;
 
 use super::loader::OwnLoader;
 use super::network;
+use super::report::{Extremes, Report};
+use crate::compute::Batch;
 use crate::config::{EvalConfig, PolicyChoice};
 use crate::device;
 use crate::device::measure::Subject;
 use crate::device::network::Weights;
 use crate::itinerary::{Ask, Split};
-use accuracy::{Seen, check_each_once};
+use accuracy::check_each_once;
 use bench::Bench;
 use clips::{ClipReader, LeftOut, spread};
 use figures::{Controls, Speeds};
 use subject::Evaluated;
-use summary::Summary;
+
+pub use accuracy::Seen;
+pub use summary::Summary;
 
 /// Training clips whose gates tell the fixed policies.
 const TRAIN_CLIPS: u64 = 512;
@@ -44,6 +48,9 @@ struct Found {
     left_out: Vec<LeftOut>,
     speeds: Speeds,
     controls: Option<Controls>,
+    extremes: Extremes,
+    /// One clip each of some videos.
+    samples: Vec<Batch>,
 }
 
 /// Evaluates, prints the table, writes the JSON.
@@ -67,7 +74,7 @@ async fn evaluate(config: EvalConfig) -> anyhow::Result<Code> {
     let url = config.loader.as_deref().or(own.as_ref().map(|own| own.address.as_str())).unwrap_or_default();
     let asks = spread(Split::Val, config.clips.unwrap_or(u64::MAX), evaluated.data_set()?.val_clips);
     let asked = asks.iter().map(|ask| u64::from(ask.count)).sum();
-    let found = match config.sampling.views {
+    let mut found = match config.sampling.views {
         None => single(&evaluated, &asks, (url, &bench)).await?,
         Some(views) => {
             let numbers = asks.iter().flat_map(|ask| ask.first..ask.first + u64::from(ask.count)).collect();
@@ -92,6 +99,14 @@ async fn evaluate(config: EvalConfig) -> anyhow::Result<Code> {
         let text = serde_json::to_string_pretty(&summary).context("can't write the summary as JSON")?;
         network::write(path, (text + "\n").as_bytes())?;
         telemetry::print(format_args!("written to {}", path.display()));
+    }
+    if let Some(path) = &config.report {
+        let samples = std::mem::take(&mut found.samples);
+        let redundancy = bench.call(move |bench| bench.dynamic.redundancy(&samples)).await?;
+        let (seen, extremes) = (found.dynamic.as_slice(), &found.extremes);
+        let report = Report { summary: &summary, layers: &layers, seen, extremes, redundancy: &redundancy };
+        network::write(path, report.html()?.as_bytes())?;
+        telemetry::print(format_args!("the report is {}", path.display()));
     }
     Ok(Code::Done)
 }

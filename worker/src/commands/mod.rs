@@ -8,4 +8,5 @@ pub mod loader;
 pub mod network;
 pub mod predict;
 pub mod profile;
+pub mod report;
 pub mod run;

@@ -134,6 +134,11 @@ impl Subject {
         all_in[0] / 1e9
     }
 
+    /// The network itself.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// The clips as the network takes them.
     pub(super) fn normalised(&self, batch: &Batch) -> Tensor {
         let size = batch.shape.map(|size| i64::try_from(size).expect("a clip's sides are small"));

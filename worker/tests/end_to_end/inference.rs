@@ -44,7 +44,11 @@ fn a_trained_network_is_evaluated_reproducibly_and_looks_at_videos() {
     let world = World::new();
     world.train("one", 1);
 
-    let centre = twice(&world, &RUN);
+    let centre = twice(&world, &[&RUN[..], &["--report", "report.html"]].concat());
+    let page = fs::read_to_string(world.folder().join("report.html")).expect("written");
+    for part in ["<svg", "data:image/jpeg;base64,", "Redundancy of the backbone", "stem.0"] {
+        assert!(page.contains(part), "the report has no {part}");
+    }
     assert_eq!(
         (&centre["videos"], &centre["clips"], &centre["protocol"]["placement"]),
         (&2.into(), &2.into(), &"centre".into())

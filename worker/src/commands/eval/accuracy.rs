@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use serde::Serialize;
 
+use crate::commands::report::Entry;
+use crate::compute::Batch;
 use crate::device::measure::Look;
 
 /// A video and what was seen in its clips.
@@ -49,6 +51,19 @@ impl Seen {
         let mut ranking: Vec<usize> = (0..classes).collect();
         ranking.sort_by(|a, b| sums[*b].total_cmp(&sums[*a]));
         ranking
+    }
+}
+
+impl Seen {
+    /// As an end of the list of costs may show it.
+    pub fn entry(&self, clip: &Batch) -> Entry {
+        Entry {
+            key: self.key.clone(),
+            label: self.label,
+            taken_for: self.ranking().first().copied().unwrap_or(self.label),
+            cost: self.looks.iter().map(|look| look.gmacs_all_in).sum::<f64>() / self.looks.len().max(1) as f64,
+            clip: clip.clone(),
+        }
     }
 }
 

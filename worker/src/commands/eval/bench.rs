@@ -5,6 +5,7 @@ use super::accuracy::Seen;
 use super::clips::{Clips, Video};
 use super::controls::{Habits, affordable, cycle};
 use super::figures::{Control, Controls, Speed, Speeds, top1};
+use crate::commands::report::{Extremes, REDUNDANCY_CLIPS};
 use crate::compute::Batch;
 use crate::device::measure::{Layer, Look, Subject};
 
@@ -76,7 +77,13 @@ impl Bench {
         let baseline = self.baseline.as_ref().map(see);
         let speeds = self.speeds(&videos);
         let controls = if train.is_empty() { None } else { self.controls((&val, &videos), train, &dynamic) };
-        Found { dynamic, baseline, left_out: val.left_out, speeds, controls }
+        let mut extremes = Extremes::default();
+        for (seen, video) in dynamic.iter().zip(&videos) {
+            extremes.offer(&seen.entry(&video.clip));
+        }
+        let every = videos.len().div_ceil(REDUNDANCY_CLIPS).max(1);
+        let samples = videos.into_iter().step_by(every).map(|video| video.clip).collect();
+        Found { dynamic, baseline, left_out: val.left_out, speeds, controls, extremes, samples }
     }
 
     /// Clips a second of both networks: every clip through one, then through the other, in turn who is first.

@@ -98,7 +98,7 @@ pub struct Protocol {
 
 impl Summary {
     /// Sums up what was found with these dynamic layers on these classes.
-    pub fn of(identity: Identity, found: &Found, (layers, classes): (&[Layer], &[String])) -> Self {
+    pub(super) fn of(identity: Identity, found: &Found, (layers, classes): (&[Layer], &[String])) -> Self {
         Self {
             notes: notes(&identity.protocol),
             identity,
@@ -242,6 +242,7 @@ fn notes(protocol: &Protocol) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::commands::eval::figures::{Control, Speed};
+    use crate::commands::report::Extremes;
     use crate::device::measure::{GateRow, Look};
 
     fn layers() -> Vec<Layer> {
@@ -330,6 +331,8 @@ mod tests {
             left_out: vec![LeftOut { key: "z/3".to_owned(), reason: "the file is empty".to_owned() }],
             speeds: Speeds { dynamic: speed(120.0), backbone: Some(speed(100.0)) },
             controls: Some(Controls { shuffled: control.clone(), fixed: control }),
+            extremes: Extremes::default(),
+            samples: Vec::new(),
         }
     }
 

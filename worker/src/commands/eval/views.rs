@@ -12,6 +12,8 @@ use super::clips::LeftOut;
 use super::figures::{Speed, Speeds};
 use super::subject::Evaluated;
 use crate::commands::loader::{Fault, Looker};
+use crate::commands::report::{Extremes, REDUNDANCY_CLIPS};
+use crate::compute::Batch;
 use crate::device::measure::Look;
 
 /// Looks at the videos of these numbers, one after the other; a video that can't be shown is left out.
@@ -22,7 +24,8 @@ pub async fn all(
 ) -> anyhow::Result<Found> {
     let looker = Looker::new(url)?;
     let mut progress = std::io::stderr().is_terminal().then(|| Progress::new("evaluates videos", numbers.len() as u64));
-    let (mut gathered, mut left_out) = (Gathered::default(), Vec::new());
+    let sample_every = numbers.len().div_ceil(REDUNDANCY_CLIPS).max(1);
+    let (mut gathered, mut left_out) = (Gathered { sample_every, ..Gathered::default() }, Vec::new());
     for number in numbers {
         match gathered.video(&looker, (evaluated, views, number), bench).await {
             Ok(()) => {}
@@ -41,6 +44,8 @@ pub async fn all(
         left_out,
         speeds: Speeds { dynamic, backbone: has_baseline.then_some(baseline) },
         controls: None,
+        extremes: gathered.extremes,
+        samples: gathered.samples,
     })
 }
 
@@ -51,6 +56,11 @@ struct Gathered {
     baseline: Vec<Seen>,
     /// Of every clip, by either network.
     seconds: [Vec<f64>; 2],
+    extremes: Extremes,
+    /// A clip each of some videos.
+    samples: Vec<Batch>,
+    /// A sample is taken of one video in so many.
+    sample_every: usize,
 }
 
 impl Gathered {
@@ -63,7 +73,9 @@ impl Gathered {
     ) -> Result<(), Fault> {
         let mut video = looker.clip(evaluated.look(views, number)).await?;
         let mut looks: [Vec<(Look, f64)>; 2] = Default::default();
+        let mut first = None;
         while let Some(shown) = video.next().await? {
+            first = first.or_else(|| shown.crops.first().cloned());
             let both = bench.call(move |bench| bench.both(&shown.crops)).await;
             let both = both.map_err(|error| Fault::Loader(error.into()))?;
             looks[0].extend(both.dynamic);
@@ -77,6 +89,12 @@ impl Gathered {
                 let (looks, took): (Vec<Look>, Vec<f64>) = looks.into_iter().unzip();
                 seconds.extend(took);
                 seen.push(Seen { key: video.facts.key.clone(), label, looks });
+            }
+        }
+        if let (Some(seen), Some(clip)) = (self.dynamic.last(), first) {
+            self.extremes.offer(&seen.entry(&clip));
+            if (self.dynamic.len() - 1).is_multiple_of(self.sample_every) {
+                self.samples.push(clip);
             }
         }
         Ok(())
