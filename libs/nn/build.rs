@@ -33,6 +33,8 @@ fn compile(libtorch: &Path) {
         .include("bridge")
         // `omp simd` on loops, no threads of its own.
         .flag_if_supported("-fopenmp-simd")
+        // Vectors wider than the default machine's go between inlined functions only.
+        .flag_if_supported("-Wno-psabi")
         // Rows are short: a call to memcpy costs more than the loop.
         .flag_if_supported("-fno-tree-loop-distribute-patterns")
         // libtorch's own headers as system headers: their warnings are not ours.
@@ -40,7 +42,7 @@ fn compile(libtorch: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .files(["bridge/mix.cc", "bridge/gate.cc"])
+        .files(["bridge/mix.cc", "bridge/fill.cc", "bridge/convolve.cc", "bridge/depthwise.cc", "bridge/gate.cc"])
         .compile("vared_mix");
     println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");

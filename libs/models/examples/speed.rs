@@ -1,13 +1,26 @@
-//! Times dynamic networks against their backbones on one thread, in pairs, in CPU seconds: a busy machine disturbs little.
+//! Times dynamic networks against their backbones, in pairs that take turns, so that a busy machine disturbs both alike.
 //!
-//! `cargo run -p vared-models --example speed` prints, as medians: a training step of the dynamic network over its
-//! backbone's, and one clip under forced policies against the plain backbone, beside what the multiply-adds promise.
+//! `cargo run -p vared-models --example speed -- [train|infer] [NAME…]` prints medians on one thread, in CPU seconds: a training
+//! step of the dynamic network over its backbone's, and inference under forced policies against the backbone, beside what the
+//! multiply-adds promise. `VARED_THREADS=2` takes two threads and the clock on the wall.
 
-use models::{ClipShape, Dynamic, Mode, ModelConfig, ModelError, Network, Policy, R2plus1dConfig};
+use std::time::Instant;
+
+use models::{
+    ClipShape, Dynamic, FrozenNetwork, I3dConfig, Mode, ModelConfig, ModelError, Network, Policy, R2plus1dConfig,
+    X3dConfig,
+};
 use tch::{Device, Kind, Tensor};
 
-fn main() -> Result<(), ModelError> {
-    tch::set_num_threads(1);
+/// A network and the clips it is timed on.
+struct Case {
+    name: &'static str,
+    model: ModelConfig,
+    clip: ClipShape,
+    rounds: usize,
+}
+
+fn cases() -> Vec<Case> {
     let demo = R2plus1dConfig {
         blocks: [1; 4],
         widths: [16, 32, 64, 128],
@@ -15,54 +28,79 @@ fn main() -> Result<(), ModelError> {
         stem_stride: 4,
         ..R2plus1dConfig::r18(8)
     };
-    let wide = R2plus1dConfig { stem_stride: 2, ..demo.clone() };
-    let clip = |frames, size| ClipShape { frames, height: size, width: size };
-    let cases = [
-        ("demo 8 x 56", demo, clip(8, 56), (16, 15)),
-        ("demo, stem stride 2", wide, clip(8, 56), (16, 7)),
-        ("R(2+1)D-18 8 x 112", R2plus1dConfig::r18(400), clip(8, 112), (2, 3)),
-    ];
-    for (name, config, clip, (batch, rounds)) in cases {
-        if std::env::args().nth(1).is_none_or(|only| name.starts_with(&only)) {
-            measure(name, &config, clip, (batch, rounds))?;
+    let r18 = || ModelConfig::R2plus1d(R2plus1dConfig::r18(400));
+    let case = |name, model, (frames, size), rounds| Case {
+        name,
+        model,
+        clip: ClipShape { frames, height: size, width: size },
+        rounds,
+    };
+    vec![
+        case("demo", ModelConfig::R2plus1d(demo), (8, 56), 41),
+        case("r18-8", r18(), (8, 112), 9),
+        case("r18-16", r18(), (16, 112), 7),
+        case("x3d-m", ModelConfig::X3d(X3dConfig::m(400)), (16, 224), 7),
+        case("i3d-r50", ModelConfig::I3d(I3dConfig::r50(400)), (8, 224), 5),
+    ]
+}
+
+fn main() -> Result<(), ModelError> {
+    keep_memory();
+    tch::set_num_threads(threads());
+    let (modes, names): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|word| ["train", "infer"].contains(&word.as_str()));
+    for case in cases().iter().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+        let clip = case.clip;
+        println!("{} ({} frames of {} x {})", case.name, clip.frames, clip.height, clip.width);
+        if modes.is_empty() || modes.iter().any(|mode| mode == "train") {
+            case.train()?;
+        }
+        if modes.is_empty() || modes.iter().any(|mode| mode == "infer") {
+            case.infer(1)?;
+            case.infer(8)?;
         }
     }
     Ok(())
 }
 
-fn measure(
-    name: &str,
-    config: &R2plus1dConfig,
-    clip: ClipShape,
-    (batch, rounds): (i64, usize),
-) -> Result<(), ModelError> {
-    let build = |dynamic| {
-        let config = ModelConfig::R2plus1d(config.clone()).with_dynamic(dynamic);
-        Network::build(&config, clip, 1, Device::Cpu)
-    };
-    let (plain, dynamic) = (build(Dynamic::None)?, build(Dynamic::All)?);
-    let clips = |n| Tensor::randn([n, 3, clip.frames, clip.height, clip.width], (Kind::Float, Device::Cpu));
-    let (many, one) = (clips(batch), clips(1));
-    let (base, ratio) = paired(rounds, || step(&plain, &many), || step(&dynamic, &many));
-    println!("{name}: training step of {batch} clips {:.1} ms, dynamic {ratio:.2} x", base * 1e3);
-    let backbone = plain.costs().backbone_macs() as f64;
-    let run = |network: &Network, clips: &Tensor, policy: &Policy| {
-        tch::no_grad(|| drop(network.forward(clips, Mode { train: false }, policy)));
-    };
-    for (label, clips) in [("1 clip".to_owned(), &one), (format!("{batch} clips"), &many)] {
-        let (base, ratio) =
-            paired(rounds, || run(&plain, clips, &Policy::Full), || run(&dynamic, clips, &Policy::Full));
-        let (_, gated) = paired(rounds, || run(&plain, clips, &Policy::Full), || run(&dynamic, clips, &Policy::Skip));
-        println!("  {label}: plain {:.2} ms, full {ratio:.2} x, gates with every option live {gated:.2} x", base * 1e3);
-        for (j, i, what) in [(0, 1, "half channels"), (1, 0, "half frames"), (1, 1, "half both")] {
-            let plan = dynamic.costs().uniform_plan(j, i);
-            let share = dynamic.costs().plan_macs(&plan).1[0] / backbone;
-            let policy = Policy::Fixed(&plan);
-            let (_, ratio) = paired(rounds, || run(&plain, clips, &Policy::Full), || run(&dynamic, clips, &policy));
-            println!("    {what}: {:.2} x faster, multiply-adds promise {:.2} x", 1.0 / ratio, 1.0 / share);
-        }
+impl Case {
+    fn build(&self, dynamic: Dynamic) -> Result<Network, ModelError> {
+        Network::build(&self.model.clone().with_dynamic(dynamic), self.clip, 1, Device::Cpu)
     }
-    Ok(())
+
+    fn clips(&self, n: i64) -> Tensor {
+        Tensor::randn([n, 3, self.clip.frames, self.clip.height, self.clip.width], (Kind::Float, Device::Cpu))
+    }
+
+    fn train(&self) -> Result<(), ModelError> {
+        let (plain, dynamic) = (self.build(Dynamic::None)?, self.build(Dynamic::All)?);
+        let clips = self.clips(if self.clip.height > 64 { 2 } else { 16 });
+        let (base, ratio) = paired(self.rounds / 2 + 1, || step(&plain, &clips), || step(&dynamic, &clips));
+        println!("  training step of {} clips: {:.1} ms, dynamic {ratio:.2} x", clips.size()[0], base * 1e3);
+        Ok(())
+    }
+
+    fn infer(&self, n: i64) -> Result<(), ModelError> {
+        let (plain, dynamic) = (self.build(Dynamic::None)?.freeze(), self.build(Dynamic::All)?.freeze());
+        let (clips, rounds) = (self.clips(n), if n == 1 { self.rounds } else { self.rounds / 2 + 1 });
+        let run = |network: &FrozenNetwork, policy: &Policy| drop(network.forward(&clips, policy));
+        let against = |policy: &Policy| paired(rounds, || run(&plain, &Policy::Full), || run(&dynamic, policy));
+        let (base, full) = against(&Policy::Full);
+        let (_, gated) = against(&Policy::Skip);
+        println!(
+            "  {n} clips: backbone {:.2} ms, full {full:.3} x, gates with every option live {gated:.2} x",
+            base * 1e3
+        );
+        let backbone = plain.network().costs().backbone_macs() as f64;
+        for (j, i, what) in [(0, 1, "half channels"), (1, 0, "half frames"), (1, 1, "half both")] {
+            let plan = dynamic.network().costs().uniform_plan(j, i);
+            let promised = backbone / dynamic.network().costs().plan_macs(&plan).1[0];
+            let (_, ratio) = against(&Policy::Fixed(&plan));
+            let realised = 1.0 / ratio;
+            println!("    {what}: {realised:.2} x faster, promised {promised:.2} x: {:.2} of it", realised / promised);
+        }
+        Ok(())
+    }
 }
 
 /// A forward and a backward pass.
@@ -80,9 +118,9 @@ fn step(network: &Network, clips: &Tensor) {
 /// Median seconds of the first, and median ratio of the second to the first, run in turns.
 fn paired(rounds: usize, mut first: impl FnMut(), mut second: impl FnMut()) -> (f64, f64) {
     let seconds = |work: &mut dyn FnMut()| {
-        let start = cpu_seconds();
+        let (start, cpu) = (Instant::now(), cpu_seconds());
         work();
-        cpu_seconds() - start
+        if threads() == 1 { cpu_seconds() - cpu } else { start.elapsed().as_secs_f64() }
     };
     seconds(&mut first);
     seconds(&mut second);
@@ -98,6 +136,18 @@ fn paired(rounds: usize, mut first: impl FnMut(), mut second: impl FnMut()) -> (
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
+}
+
+fn threads() -> i32 {
+    std::env::var("VARED_THREADS").ok().and_then(|number| number.parse().ok()).unwrap_or(1)
+}
+
+/// As a worker does: freed memory is kept for the next tensor instead of going back to the system.
+fn keep_memory() {
+    // SAFETY: sets two numbers of the allocator before any thread is there.
+    let kept =
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30) & libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX) };
+    assert_eq!(kept, 1, "the allocator refuses to keep memory");
 }
 
 fn cpu_seconds() -> f64 {

@@ -27,20 +27,47 @@ struct VaredMix {
 // Differentiable in the weights, the kernels and what was computed. Null on error.
 at::Tensor* vared_mix(const VaredMix* mix);
 
-// A batch norm in evaluation, [c] each, and what follows it.
+// A batch norm in evaluation, [c] each.
 struct VaredNorm {
   at::Tensor* weight;
   at::Tensor* bias;
   at::Tensor* mean;
   at::Tensor* variance;
   double eps;
+};
+
+// The same in inference, on channels-last features; then norm (or null), shortcut (or null) and ReLU if asked. Null on error.
+at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* shortcut, int relu);
+
+// A convolution without dilation.
+struct VaredConvolution {
+  int64_t stride[3];
+  int64_t padding[3];
+  int64_t groups;
+};
+
+// What follows a convolution; null for nothing. The shortcut has the output's shape.
+struct VaredAfter {
+  at::Tensor* shift;
+  at::Tensor* shortcut;
   int relu;
 };
 
-// The same in inference, then the norm, then ReLU if asked. Null on error.
-at::Tensor* vared_mix_norm(const VaredMix* mix, const VaredNorm* norm);
+// Weights as oneDNN wants them, to be used by `vared_convolve` again and again. Null on error.
+at::Tensor* vared_pack(at::Tensor* weight, const VaredConvolution* convolution);
 
-// A gate's parameters; `norm.relu` is not read.
+// Channels last, in inference, on the CPU. Null on error.
+at::Tensor* vared_convolve(at::Tensor* x, at::Tensor* packed, const VaredConvolution* convolution, const VaredAfter* after);
+
+// Whether `vared_depthwise` has such kernels; triples are (time, height, width).
+int vared_depthwise_applies(const int64_t* kernel, const int64_t* stride);
+
+// A depthwise convolution of the first channels, as many as `kernels` [taps, channels] has; shift and ReLU as `after` says, no
+// shortcut. Channels last, in inference, on the CPU. Null on error.
+at::Tensor* vared_depthwise(at::Tensor* x, at::Tensor* kernels, const int64_t* kernel, const VaredConvolution* convolution,
+                            const VaredAfter* after);
+
+// A gate's parameters.
 struct VaredGate {
   at::Tensor* reduce;  // [hidden, c * t]
   at::Tensor* choose;  // [options, hidden]
@@ -48,7 +75,7 @@ struct VaredGate {
   VaredNorm norm;
 };
 
-// Pre-activations [n, options] of features [n, c, t, h, w], in inference. Null on error.
+// Pre-activations [n, options] of channels-last features [n, c, t, h, w], in inference. Null on error.
 at::Tensor* vared_gate(at::Tensor* x, const VaredGate* gate);
 
 // Whether this thread records gradients.
@@ -58,5 +85,5 @@ int vared_records_gradients();
 int vared_is_traced();
 
 // What went wrong in this thread's last call that returned null.
-const char* vared_mix_error();
+const char* vared_error();
 }

@@ -39,6 +39,15 @@ pub(crate) struct Running<'a> {
     pub(crate) eps: f64,
 }
 
+impl Running<'_> {
+    /// The norm as `scale · x + shift`, `[c]` each.
+    pub(crate) fn affine(&self) -> (Tensor, Tensor) {
+        let scale = self.weight / (self.variance + self.eps).sqrt();
+        let shift = self.bias - self.mean * &scale;
+        (scale, shift)
+    }
+}
+
 impl BatchNormConfig {
     /// Registers γ, β and the running statistics under their published names.
     pub fn init(&self, scope: &Scope) -> BatchNorm {

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::bridge::packed::Packs;
 use crate::macs::FeatureShape;
 use crate::{Init, Role, Scope};
 
@@ -36,7 +37,8 @@ impl ConvConfig {
         assert!(self.inputs % self.groups == 0 && self.outputs % self.groups == 0, "channels by groups: {self:?}");
         let [t, h, w] = self.kernel;
         let shape = [self.outputs, self.inputs / self.groups, t, h, w];
-        Conv { weight: scope.param("weight", Role::Weight, &shape, Init::KaimingFanOut), config: *self }
+        let weight = scope.param("weight", Role::Weight, &shape, Init::KaimingFanOut);
+        Conv { weight, config: *self, packs: Packs::default() }
     }
 
     /// Shape of the output for an input of this shape.
@@ -62,6 +64,7 @@ impl ConvConfig {
 pub struct Conv {
     pub(crate) weight: Tensor,
     pub(crate) config: ConvConfig,
+    pub(crate) packs: Packs,
 }
 
 impl Conv {
@@ -80,28 +83,19 @@ impl Conv {
         let ConvConfig { stride: [t, h, w], padding, groups, .. } = self.config;
         let stride = [t * every, h, w];
         if outputs == self.config.outputs {
-            return convolve(x_ncthw, &self.weight, (stride, padding), groups);
+            return x_ncthw.conv3d(&self.weight, None::<&Tensor>, stride, padding, [1; 3], groups);
         }
         let weight = self.weight.narrow(0, 0, outputs);
         if groups == 1 {
-            return convolve(x_ncthw, &weight, (stride, padding), 1);
+            return x_ncthw.conv3d(&weight, None::<&Tensor>, stride, padding, [1; 3], 1);
         }
         // Groups of one input: the first filters need the first inputs only.
         let per_group = self.config.outputs / groups;
         let groups = (outputs + per_group - 1) / per_group;
         let x = x_ncthw.narrow(1, 0, groups * (self.config.inputs / self.config.groups));
         let whole = self.weight.narrow(0, 0, groups * per_group);
-        convolve(&x, &whole, (stride, padding), groups).narrow(1, 0, outputs)
+        x.conv3d(&whole, None::<&Tensor>, stride, padding, [1; 3], groups).narrow(1, 0, outputs)
     }
-}
-
-/// libtorch's own choice of kernel, except for inference on the CPU: there it takes a slow one for small batches, so
-/// oneDNN is named.
-fn convolve(x: &Tensor, weight: &Tensor, (stride, padding): ([i64; 3], [i64; 3]), groups: i64) -> Tensor {
-    if crate::dynamic::fused::applies_in_inference(x) && tch::utils::has_mkldnn() {
-        return x.contiguous().mkldnn_convolution(weight, None::<&Tensor>, padding, stride, [1; 3], groups);
-    }
-    x.conv3d(weight, None::<&Tensor>, stride, padding, [1; 3], groups)
 }
 
 #[cfg(test)]

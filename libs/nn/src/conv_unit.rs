@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use crate::bridge;
+use crate::bridge::packed::Part;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{
     Activation, BatchNorm, BatchNormConfig, Conv, ConvConfig, DynamicConfig, DynamicConv, DynamicConvConfig, Pass,
@@ -32,22 +34,28 @@ pub struct ConvUnitConfig<'a> {
 pub struct ConvUnit {
     conv: AnyConv,
     conv_path: String,
-    finish: Finish,
+    norm: Option<BatchNorm>,
+    activation: Activation,
 }
 
-/// What follows the convolution.
-#[derive(Debug)]
-pub(crate) struct Finish {
-    pub(crate) norm: Option<BatchNorm>,
+/// What follows one convolution of one pass: `activation(norm(y) + shortcut)`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct After<'a> {
+    pub(crate) norm: Option<&'a BatchNorm>,
+    pub(crate) shortcut: Option<&'a Tensor>,
     pub(crate) activation: Activation,
 }
 
-impl Finish {
-    /// Norm and activation by separate operations.
-    pub(crate) fn after(&self, y: Tensor, train: bool) -> Tensor {
-        // The activation is in place: convolution and batch norm keep their inputs for the backward pass, not their outputs.
-        self.activation.apply_(match &self.norm {
+impl After<'_> {
+    /// By separate operations.
+    pub(crate) fn apply(&self, y: Tensor, train: bool) -> Tensor {
+        let mut y = match self.norm {
             Some(norm) => norm.forward_t(&y, train),
+            None => y,
+        };
+        // In place: convolution and batch norm keep their inputs for the backward pass, not their outputs.
+        self.activation.apply_(match self.shortcut {
+            Some(shortcut) => y.g_add_(shortcut),
             None => y,
         })
     }
@@ -70,8 +78,7 @@ impl ConvUnitConfig<'_> {
         };
         let norm = BatchNormConfig { channels: self.conv.outputs, eps: self.eps, gamma: self.gamma };
         let norm = self.norm_name.map(|name| norm.init(&scope.sub(name)));
-        let finish = Finish { norm, activation: self.activation };
-        let unit = ConvUnit { conv, conv_path: conv_scope.path().to_owned(), finish };
+        let unit = ConvUnit { conv, conv_path: conv_scope.path().to_owned(), norm, activation: self.activation };
         (unit, self.conv.output(input))
     }
 }
@@ -83,9 +90,28 @@ impl ConvUnit {
     /// # Panics
     /// If the input does not have this shape.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        self.forward_with(x_ncthw, &self.after(), pass)
+    }
+
+    fn after(&self) -> After<'_> {
+        After { norm: self.norm.as_ref(), shortcut: None, activation: self.activation }
+    }
+
+    /// `max(norm(conv(x)) + shortcut, 0)`: the end of a residual branch, whose unit has no activation of its own.
+    pub(crate) fn forward_onto(&self, x_ncthw: &Tensor, shortcut_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        let after = After { shortcut: Some(shortcut_ncthw), activation: Activation::Relu, ..self.after() };
+        self.forward_with(x_ncthw, &after, pass)
+    }
+
+    fn forward_with(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
+        let infers = !pass.train && bridge::infers(x_ncthw);
         pass.observed(&self.conv_path, |pass| match &self.conv {
-            AnyConv::Plain(conv) => self.finish.after(conv.forward(x_ncthw), pass.train),
-            AnyConv::Dynamic(conv) => conv.forward_finished(x_ncthw, pass, &self.finish),
+            AnyConv::Plain(conv) if infers => {
+                conv.infer(x_ncthw, Part { outputs: conv.config.outputs, every: 1 }, after, pass.frozen)
+            }
+            AnyConv::Plain(conv) => after.apply(conv.forward(x_ncthw), pass.train),
+            AnyConv::Dynamic(conv) if infers => conv.infer(x_ncthw, after, pass),
+            AnyConv::Dynamic(conv) => after.apply(conv.forward_t(x_ncthw, pass), pass.train),
         })
     }
 
@@ -196,7 +222,7 @@ mod tests {
             let policy = Policy::Fixed(&plan);
             let (skipped, expected) = tch::no_grad(|| {
                 let everything = dynamic.forward_t(&x, &mut Pass::new(true, &policy));
-                (unit.forward_t(&x, &mut Pass::new(false, &policy)), unit.finish.after(everything, false))
+                (unit.forward_t(&x, &mut Pass::new(false, &policy)), unit.after().apply(everything, false))
             });
             prop_assert_eq!(skipped.size(), expected.size());
             let error = (&skipped - &expected).abs().max().double_value(&[]);

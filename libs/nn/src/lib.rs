@@ -14,6 +14,7 @@
 //! Tensors end in their axes: `n` clips, `c` channels, `t` frames, `h`, `w`, and `o` options of a gate.
 
 mod batch_norm;
+mod bridge;
 mod conv;
 mod conv_unit;
 mod dynamic;

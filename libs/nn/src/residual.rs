@@ -22,13 +22,10 @@ impl Residual {
     /// # Panics
     /// If the inputs do not have these shapes.
     pub fn forward_t(&self, y_ncthw: &Tensor, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        // In place: convolution and batch norm keep their inputs for the backward pass, not their outputs.
-        let mut branch = self.last.forward_t(y_ncthw, pass);
-        let mut sum = match &self.shortcut {
-            Some(unit) => branch.g_add_(&unit.forward_t(x_ncthw, pass)),
-            None => branch.g_add_(x_ncthw),
-        };
-        sum.relu_()
+        match &self.shortcut {
+            Some(unit) => self.last.forward_onto(y_ncthw, &unit.forward_t(x_ncthw, pass), pass),
+            None => self.last.forward_onto(y_ncthw, x_ncthw, pass),
+        }
     }
 
     /// Adds the cost of both to `costs` and gives the shape that goes on; `branch` is that of `y`, `input` that of `x`.

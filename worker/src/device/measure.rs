@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use models::{ClipShape, CostModel, ForcedGates, Mode, Network, Pixels, Policy, PolicyPlan};
+use models::{ClipShape, CostModel, ForcedGates, FrozenNetwork, Pixels, Policy, PolicyPlan};
 use tch::{Kind, Tensor};
 
 use super::network::{Deciding, Weights};
@@ -72,7 +72,7 @@ pub struct Look {
 /// A trained network with the normalisation of its clips.
 #[derive(Debug)]
 pub struct Subject {
-    network: Network,
+    network: FrozenNetwork,
     costs: CostModel,
     pixels: Pixels,
     deciding: Deciding,
@@ -93,7 +93,7 @@ impl Subject {
             |error| WorkerError::Configuration(format!("clips of {crop} pixels don't fit: {}", in_one_line(error)));
         let costs = network.costs_at(clip).map_err(|error: models::ModelError| refused(error))?;
         let deciding = Deciding::new(policy, &costs)?;
-        Ok(Self { network, costs, pixels: weights.card.pixels, deciding, device })
+        Ok(Self { network: network.freeze(), costs, pixels: weights.card.pixels, deciding, device })
     }
 
     /// GMACs a clip of the plain backbone.
@@ -150,7 +150,7 @@ impl Subject {
     fn under(&self, batch: &Batch, policy: &Policy) -> (Vec<Look>, f64) {
         let x_ncthw = self.normalised(batch);
         let begin = Instant::now();
-        let forward = tch::no_grad(|| self.network.forward(&x_ncthw, Mode { train: false }, policy));
+        let forward = self.network.forward(&x_ncthw, policy);
         // Reading a number waits for whatever the device still computes.
         let _ = forward.logits_nk.double_value(&[0, 0]);
         let seconds = begin.elapsed().as_secs_f64();

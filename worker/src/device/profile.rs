@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use models::{Card, ClipShape, CostModel, Dynamic, LayerCost, LayerGates, Mode, ModelError, Network, Observer, Policy};
+use models::{
+    Card, ClipShape, CostModel, Dynamic, FrozenNetwork, LayerCost, LayerGates, ModelError, Network, Observer, Policy,
+};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -107,12 +109,12 @@ pub fn profile(subject: &Subject, wanted: &Wanted) -> Result<Profile, WorkerErro
     tch::set_num_threads(wanted.threads as i32);
     let pair = Pair::new(subject, wanted, device)?;
     let clip = clip(wanted, &pair.card);
-    let costs = pair.network.costs_at(clip).map_err(refused)?;
+    let costs = pair.network.network().costs_at(clip).map_err(refused)?;
     let deciding = Deciding::new(&wanted.policy, &costs)?;
     let shape = [i64::from(wanted.batch), 3, clip.frames, clip.height, clip.width];
     // Any values do, as long as they are the same in every run.
     let clips = Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, device)).sin_().reshape(shape);
-    let times = tch::no_grad(|| pair.time(&clips, &deciding.policy(), wanted.repeats as usize));
+    let times = pair.time(&clips, &deciding.policy(), wanted.repeats as usize);
     let layers = pair.layers(&costs, &times);
     let activations = layers.iter().map(|layer| layer.activations).sum();
     let backbone_macs = costs.backbone_macs() as f64;
@@ -123,14 +125,14 @@ pub fn profile(subject: &Subject, wanted: &Wanted) -> Result<Profile, WorkerErro
         threads: wanted.threads,
         repeats: wanted.repeats,
         total: Total {
-            parameters: count(&pair.network, ""),
+            parameters: count(pair.network.network(), ""),
             macs_paper: layers.iter().map(|layer| layer.macs_paper).sum(),
             macs_all_in: layers.iter().map(|layer| layer.macs_all_in).sum(),
             activations,
             seconds,
         },
         backbone: Total {
-            parameters: count(&pair.plain, ""),
+            parameters: count(pair.plain.network(), ""),
             macs_paper: backbone_macs,
             macs_all_in: backbone_macs,
             activations,
@@ -142,8 +144,8 @@ pub fn profile(subject: &Subject, wanted: &Wanted) -> Result<Profile, WorkerErro
 
 /// A network beside its plain backbone with the same weights.
 struct Pair {
-    network: Network,
-    plain: Network,
+    network: FrozenNetwork,
+    plain: FrozenNetwork,
     card: Card,
     name: String,
 }
@@ -170,22 +172,22 @@ impl Pair {
         let plain = Network::build(&card.plain().model, card.view.clip(), 1, device).map_err(refused)?;
         let bytes = network.to_safetensors().map_err(refused)?;
         plain.load_backbone_safetensors(&bytes).map_err(refused)?;
-        Ok(Self { network, plain, card, name })
+        Ok(Self { network: network.freeze(), plain: plain.freeze(), card, name })
     }
 
     /// In turn: the network, the backbone, and the network again layer by layer.
     fn time(&self, clips: &Tensor, policy: &Policy, repeats: usize) -> Times {
-        let (mode, device) = (Mode { train: false }, clips.device());
+        let device = clips.device();
         let mut watch = Stopwatch { device, begun: None, layers: BTreeMap::new() };
         let mut times = Times { whole: Default::default(), layers: BTreeMap::new(), gates: Vec::new() };
         for pass in 0..WARM_UP + repeats {
             let seconds = [(&self.network, policy), (&self.plain, &Policy::Full)].map(|(network, policy)| {
                 let begin = Instant::now();
-                let _ = network.forward(clips, mode, policy);
+                let _ = network.forward(clips, policy);
                 synchronise(device);
                 begin.elapsed().as_secs_f64()
             });
-            times.gates = self.network.forward_observed(clips, (mode, policy), &mut watch).gates;
+            times.gates = self.network.forward_observed(clips, policy, &mut watch).gates;
             if pass < WARM_UP {
                 watch.layers.clear();
             } else {
@@ -201,8 +203,8 @@ impl Pair {
             name: layer.name.clone(),
             output: [layer.output.channels, layer.output.frames, layer.output.height, layer.output.width],
             activations: layer.output.len(),
-            parameters: count(&self.network, &format!("{}.", layer.name)),
-            added_parameters: count(&self.network, &format!("{ADDED}{}.", layer.name)),
+            parameters: count(self.network.network(), &format!("{}.", layer.name)),
+            added_parameters: count(self.network.network(), &format!("{ADDED}{}.", layer.name)),
             macs: layer.macs,
             macs_paper,
             macs_all_in,

@@ -51,7 +51,12 @@ proptest! {
         let (soft, skip) =
             tch::no_grad(|| (network.forward(&x, EVAL, &Policy::Soft), network.forward(&x, EVAL, &Policy::Skip)));
         let error = relative_error(&skip.logits_nk, &soft.logits_nk);
-        prop_assert!(error <= 1e-4, "relative error {}", error);
+        // Some untrained networks amplify rounding; how much is seen in the plain forward beside double precision.
+        let exact = Network::build_as(&config[family], clip(made_for, 32), (seed, Kind::Double), Device::Cpu).expect("as above");
+        let forward = |network: &Network, x: &Tensor| network.forward(x, EVAL, &Policy::Soft).logits_nk.detach();
+        let exact = forward(&exact, &x.to_kind(Kind::Double));
+        let rounding = relative_error(&forward(&network, &x).to_kind(Kind::Double), &exact);
+        prop_assert!(error <= 1e-4_f64.max(50.0 * rounding), "relative error {}, rounding {}", error, rounding);
         prop_assert_eq!(network.costs().paper_macs(&skip.gates), network.costs().paper_macs(&soft.gates));
     }
 }

@@ -7,9 +7,10 @@ use super::fused;
 use super::gate::Gate;
 use super::mix::{Live, Mixer};
 use super::policy::rows;
-use crate::conv_unit::Finish;
+use crate::bridge::packed::Part;
+use crate::conv_unit::After;
 use crate::macs::{DynamicCost, FeatureShape, LayerCost};
-use crate::{Activation, Axes, BatchNorm, Conv, ConvConfig, GateConfig, LayerGates, Options, Pass, Policy, Scope};
+use crate::{Activation, Axes, Conv, ConvConfig, GateConfig, LayerGates, Options, Pass, Policy, Scope};
 
 /// What makes the convolutions of a network dynamic.
 #[derive(Debug, Clone, Copy)]
@@ -44,9 +45,6 @@ pub struct DynamicConv {
     gate_config: GateConfig,
 }
 
-/// What is done on the way out.
-type Normed<'a> = (&'a BatchNorm, Activation);
-
 impl DynamicConvConfig {
     /// Registers the convolution's weight under `scope` and what is added to it under `vared.<scope>`.
     pub fn init(&self, scope: &Scope) -> DynamicConv {
@@ -77,67 +75,61 @@ impl DynamicConv {
     /// # Panics
     /// If the input does not have this shape, or if a forced policy does not fit the network or the batch.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        self.forward(x_ncthw, pass, None)
-    }
-
-    /// The layer, then norm and activation. In inference they are done while the options are summed.
-    pub(crate) fn forward_finished(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: &Finish) -> Tensor {
-        let plain = matches!(pass.policy, Policy::Full) || pass.train || !fused::applies_in_inference(x_ncthw);
-        match &finish.norm {
-            Some(norm) if !plain => self.forward(x_ncthw, pass, Some((norm, finish.activation))),
-            _ => finish.after(self.forward(x_ncthw, pass, None), pass.train),
-        }
-    }
-
-    fn forward(&self, x_ncthw: &Tensor, pass: &mut Pass, finish: Option<Normed>) -> Tensor {
-        let (n, counts) = (x_ncthw.size()[0], self.options.counts());
-        let gates = match pass.policy {
-            Policy::Full => LayerGates::full(n, counts, x_ncthw),
-            Policy::Soft | Policy::Skip => self.gate.forward_t(x_ncthw, pass.train),
-            Policy::Fixed(plan) => plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw),
-        };
+        let gates = self.decide(x_ncthw, pass);
+        let all = Live::all(&self.options);
         let y = match pass.policy {
             Policy::Full => self.conv.forward(x_ncthw),
-            Policy::Soft => self.part(x_ncthw, &gates, &Live::all(&self.options), finish),
-            Policy::Fixed(_) if pass.train => self.part(x_ncthw, &gates, &Live::all(&self.options), finish),
-            Policy::Fixed(_) | Policy::Skip => self.skip(x_ncthw, &gates, finish),
+            Policy::Soft => self.part(x_ncthw, &gates, &all),
+            Policy::Fixed(_) if pass.train => self.part(x_ncthw, &gates, &all),
+            Policy::Fixed(_) | Policy::Skip => {
+                by_group((x_ncthw, None), &gates, |x, _, gates, live| self.part(x, gates, live))
+            }
         };
         pass.gates.push(gates);
         y
     }
 
-    /// Clips that need the same part are computed together.
-    fn skip(&self, x_ncthw: &Tensor, gates: &LayerGates, finish: Option<Normed>) -> Tensor {
-        let groups = group(gates);
-        if let [(live, _)] = groups.as_slice() {
-            return self.part(x_ncthw, gates, live, finish);
-        }
-        let mut order = Vec::new();
-        let mut parts = Vec::new();
-        for (live, clips) in groups {
-            let index = Tensor::from_slice(&clips).to_device(x_ncthw.device());
-            let gates = LayerGates {
-                v_time_no: gates.v_time_no.index_select(0, &index),
-                v_channel_no: gates.v_channel_no.index_select(0, &index),
-                dead_axes: 0,
-            };
-            parts.push(self.part(&x_ncthw.index_select(0, &index), &gates, &live, finish));
-            order.extend(clips);
-        }
-        let back = Tensor::from_slice(&order).argsort(0, false).to_device(x_ncthw.device());
-        Tensor::cat(&parts, 0).index_select(0, &back)
+    /// The layer and what comes after it, in inference on the CPU: what is rebuilt is finished on the way out.
+    pub(crate) fn infer(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
+        let gates = self.decide(x_ncthw, pass);
+        let part = |x: &Tensor, shortcut: Option<&Tensor>, gates: &LayerGates, live: &Live| {
+            let bare = After { norm: None, shortcut: None, activation: Activation::None };
+            let f = self.conv.infer(x, self.needed(live), &bare, pass.frozen);
+            let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
+            fused::fill(&mixer, &f, (gates, self.frames_out(x.size()[2])), &After { shortcut, ..*after })
+        };
+        let everything = Part { outputs: self.conv.config.outputs, every: 1 };
+        let y = match pass.policy {
+            Policy::Full => self.conv.infer(x_ncthw, everything, after, pass.frozen),
+            Policy::Soft => part(x_ncthw, after.shortcut, &gates, &Live::all(&self.options)),
+            Policy::Fixed(_) | Policy::Skip => by_group((x_ncthw, after.shortcut), &gates, part),
+        };
+        pass.gates.push(gates);
+        y
     }
 
-    /// The part of the convolution that the live options read, and from it the whole output.
-    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live, finish: Option<Normed>) -> Tensor {
-        let (time, channel) = live.first();
-        let f = self.conv.forward_part(x_ncthw, self.options.channels[channel], self.options.time[time]);
-        let frames = self.frames_out(x_ncthw.size()[2]);
-        let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
-        match finish {
-            Some(finish) => fused::mix_norm(&mixer, &f, (gates, frames), finish),
-            None => mixer.mix(&f, gates, frames),
+    /// Weights of the options for these clips.
+    fn decide(&self, x_ncthw: &Tensor, pass: &Pass) -> LayerGates {
+        let (n, counts) = (x_ncthw.size()[0], self.options.counts());
+        match pass.policy {
+            Policy::Full => LayerGates::full(n, counts, x_ncthw),
+            Policy::Soft | Policy::Skip => self.gate.forward_t(x_ncthw, pass.train),
+            Policy::Fixed(plan) => plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw),
         }
+    }
+
+    /// The part of the convolution that the live options read.
+    fn needed(&self, live: &Live) -> Part {
+        let (time, channel) = live.first();
+        Part { outputs: self.options.channels[channel], every: self.options.time[time] }
+    }
+
+    /// What the live options read, and from it the whole output.
+    fn part(&self, x_ncthw: &Tensor, gates: &LayerGates, live: &Live) -> Tensor {
+        let Part { outputs, every } = self.needed(live);
+        let f = self.conv.forward_part(x_ncthw, outputs, every);
+        let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
+        mixer.mix(&f, gates, self.frames_out(x_ncthw.size()[2]))
     }
 
     fn frames_out(&self, frames: i64) -> i64 {
@@ -161,6 +153,28 @@ impl DynamicConv {
             }),
         }
     }
+}
+
+/// Computes clips that need the same part together, each with its own row of the shortcut.
+fn by_group(
+    (x_ncthw, shortcut): (&Tensor, Option<&Tensor>),
+    gates: &LayerGates,
+    part: impl Fn(&Tensor, Option<&Tensor>, &LayerGates, &Live) -> Tensor,
+) -> Tensor {
+    let groups = group(gates);
+    if let [(live, _)] = groups.as_slice() {
+        return part(x_ncthw, shortcut, gates, live);
+    }
+    let (mut order, mut parts) = (Vec::new(), Vec::new());
+    for (live, clips) in groups {
+        let index = Tensor::from_slice(&clips).to_device(x_ncthw.device());
+        let of = |tensor: &Tensor| tensor.index_select(0, &index);
+        let gates = LayerGates { v_time_no: of(&gates.v_time_no), v_channel_no: of(&gates.v_channel_no), dead_axes: 0 };
+        parts.push(part(&of(x_ncthw), shortcut.map(of).as_ref(), &gates, &live));
+        order.extend(clips);
+    }
+    let back = Tensor::from_slice(&order).argsort(0, false).to_device(x_ncthw.device());
+    Tensor::cat(&parts, 0).index_select(0, &back)
 }
 
 /// Clips by what has to be computed for them; a group's live options are those of any of its clips.

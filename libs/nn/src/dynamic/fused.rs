@@ -3,16 +3,15 @@
 //!
 //! On the CPU in single precision; `mix.rs` and `gate.rs` compute the same by tensor operations everywhere else.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::c_int;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::mix::Mixer;
 use crate::batch_norm::Running;
+use crate::bridge::{Raw, applies, owned, raw, raw_or_null};
+use crate::conv_unit::After;
 use crate::{Activation, BatchNorm, LayerGates};
-
-/// A tensor as libtorch's C++ sees it.
-type Raw = *mut c_void;
 
 /// `VaredMix` of `bridge/mix.h`.
 #[repr(C)]
@@ -32,11 +31,8 @@ struct Call {
 
 unsafe extern "C" {
     fn vared_mix(call: *const Call) -> Raw;
-    fn vared_mix_norm(call: *const Call, norm: *const Norm) -> Raw;
+    fn vared_fill(call: *const Call, norm: *const Norm, shortcut: Raw, relu: c_int) -> Raw;
     fn vared_gate(x: Raw, gate: *const GateCall) -> Raw;
-    fn vared_records_gradients() -> c_int;
-    fn vared_is_traced() -> c_int;
-    fn vared_mix_error() -> *const c_char;
 }
 
 /// `VaredNorm` of `bridge/mix.h`.
@@ -47,7 +43,6 @@ struct Norm {
     mean: Raw,
     variance: Raw,
     eps: f64,
-    relu: c_int,
 }
 
 /// `VaredGate` of `bridge/mix.h`.
@@ -60,35 +55,15 @@ struct GateCall {
 }
 
 impl Norm {
-    fn new(running: &Running, relu: bool) -> Self {
+    fn new(running: &Running) -> Self {
         Self {
             weight: raw(running.weight),
             bias: raw(running.bias),
             mean: raw(running.mean),
             variance: raw(running.variance),
             eps: running.eps,
-            relu: c_int::from(relu),
         }
     }
-}
-
-/// The C++ side only reads through it.
-fn raw(tensor: &Tensor) -> Raw {
-    tensor.as_ptr().cast_mut().cast()
-}
-
-/// True if the fused form computes with such tensors. A trace must see tensor operations, or it would hold the result as a
-/// constant.
-pub(crate) fn applies(x: &Tensor) -> bool {
-    // SAFETY: reads a flag of this thread.
-    let is_traced = || unsafe { vared_is_traced() } != 0;
-    x.device() == Device::Cpu && x.kind() == Kind::Float && !is_traced()
-}
-
-/// True if what follows the sum may be done on the way out: such tensors, and no gradients wanted.
-pub(crate) fn applies_in_inference(x: &Tensor) -> bool {
-    // SAFETY: reads a flag of this thread.
-    applies(x) && unsafe { vared_records_gradients() } == 0
 }
 
 /// [`Mixer::mix_plainly`], or nothing where the fused form does not apply. With gradients it wants all options.
@@ -99,48 +74,38 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     if !applies(computed_ncthw) || (tracked && !all) {
         return None;
     }
-    Some(call(mixer, computed_ncthw, (gates, frames), |call| {
+    Some(call(mixer, &computed_ncthw.contiguous(), (gates, frames), |call| {
         // SAFETY: every pointer in the call lives until it returns.
         unsafe { vared_mix(call) }
     }))
 }
 
-/// The sum, the norm and the activation, for inference: no gradients.
-pub(crate) fn mix_norm(
+/// The sum and what comes after it, for inference: no gradients. Channels last.
+pub(crate) fn fill(
     mixer: &Mixer,
     computed_ncthw: &Tensor,
     (gates, frames): (&LayerGates, i64),
-    (norm, activation): (&BatchNorm, Activation),
+    after: &After,
 ) -> Tensor {
-    let norm = Norm::new(&norm.running(), activation == Activation::Relu);
+    let norm = after.norm.map(|norm| Norm::new(&norm.running()));
+    let norm = norm.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let relu = c_int::from(after.activation == Activation::Relu);
     let y = call(mixer, computed_ncthw, (gates, frames), |call| {
-        // SAFETY: every pointer in the call and in the norm lives until it returns.
-        unsafe { vared_mix_norm(call, &norm) }
+        // SAFETY: every pointer lives until the call returns.
+        unsafe { vared_fill(call, norm, raw_or_null(after.shortcut), relu) }
     });
-    match activation {
+    match after.activation {
         Activation::None | Activation::Relu => y,
-        Activation::Swish => activation.apply_(y),
+        Activation::Swish => after.activation.apply_(y),
     }
 }
 
 /// Pre-activations `[n, o]` of a gate, for inference: no gradients.
 pub(crate) fn gate(x_ncthw: &Tensor, [reduce, choose, beta]: [&Tensor; 3], norm: &BatchNorm) -> Tensor {
-    let x = x_ncthw.contiguous();
-    let norm = Norm::new(&norm.running(), false);
+    let norm = Norm::new(&norm.running());
     let gate = GateCall { reduce: raw(reduce), choose: raw(choose), beta: raw(beta), norm };
     // SAFETY: every pointer in the call lives until it returns.
-    owned(unsafe { vared_gate(raw(&x), &gate) }, "weighing a dynamic layer's options")
-}
-
-/// The tensor that a call gave.
-fn owned(result: Raw, doing: &str) -> Tensor {
-    if result.is_null() {
-        // SAFETY: the message belongs to this thread and stays until its next call.
-        let error = unsafe { CStr::from_ptr(vared_mix_error()) };
-        panic!("{doing}: {}", error.to_string_lossy());
-    }
-    // SAFETY: the call gave a new tensor that nobody else owns.
-    unsafe { Tensor::from_ptr(result.cast()) }
+    owned(unsafe { vared_gate(raw(x_ncthw), &gate) }, "weighing a dynamic layer's options")
 }
 
 fn call(
@@ -149,13 +114,12 @@ fn call(
     (gates, frames): (&LayerGates, i64),
     run: impl FnOnce(&Call) -> Raw,
 ) -> Tensor {
-    let computed = computed_ncthw.contiguous();
     let channel: Vec<Raw> = mixer.cheap.channel.iter().map(raw).collect();
     let time: Vec<Raw> = mixer.cheap.time.iter().flatten().map(raw).collect();
     let bytes = |live: &[bool]| live.iter().map(|live| u8::from(*live)).collect::<Vec<u8>>();
     let (channel_live, time_live) = (bytes(&mixer.live.channel), bytes(&mixer.live.time));
     let result = run(&Call {
-        computed: raw(&computed),
+        computed: raw(computed_ncthw),
         time_weights: raw(&gates.v_time_no),
         channel_weights: raw(&gates.v_channel_no),
         channel_kernels: channel.as_ptr(),
@@ -173,9 +137,9 @@ fn call(
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tch::{Device, Kind};
 
     use super::*;
-    use crate::conv_unit::Finish;
     use crate::dynamic::cheap::Cheap;
     use crate::dynamic::mix::Live;
     use crate::macs::FeatureShape;
@@ -253,28 +217,47 @@ mod tests {
             }
         }
 
+        /// Any options live, more and fewer channels than a vector holds, with and without norm and shortcut.
         #[test]
         fn what_follows_in_inference_is_done_on_the_way_out(
             activation in prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Swish)],
-            half in any::<[bool; 2]>(), channels in 2..9_i64, frames in 2..9_i64, width in 1..20_i64,
+            live in any::<[bool; 6]>(), channels in 1..41_i64, frames in 1..9_i64, height in 1..6_i64, width in 1..12_i64,
+            normed in any::<bool>(), joined in any::<bool>(),
         ) {
-            let output = FeatureShape { channels, frames, height: 5, width };
-            let layer = layer(Axes::Both, 2, output);
-            let live = Live { time: vec![!half[0], true], channel: vec![!half[1], true] };
+            let output = FeatureShape { channels, frames, height, width };
+            let layer = layer(Axes::Both, 3, output);
+            let (time, channel) = layer.options.counts();
+            let axis = |from: usize, options: usize| {
+                let mut axis = live[from..from + options].to_vec();
+                // One option at least.
+                let last = axis.iter().all(|live| !live);
+                axis[options - 1] |= last;
+                axis
+            };
+            let live = Live { time: axis(0, time), channel: axis(3, channel) };
             let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
             let (time, channel) = live.first();
             let kept = [layer.options.channels[channel], crate::macs::anchors(frames, layer.options.time[time])];
-            let computed = random("f", &[2, kept[0], kept[1], 5, width]);
-            let row = |half: bool| Tensor::from_slice(&[if half { 0.0_f32 } else { 0.7 }, 0.4]).repeat([2, 1]);
-            let gates = LayerGates { v_time_no: row(half[0]), v_channel_no: row(half[1]), dead_axes: 0 };
+            let computed = random("f", &[2, kept[0], kept[1], height, width]);
+            let weights = |name: &str, live: &[bool]| {
+                let live: Vec<f32> = live.iter().map(|live| f32::from(u8::from(*live))).collect();
+                random(name, &[2, live.len() as i64]).sigmoid() * Tensor::from_slice(&live)
+            };
+            let gates = LayerGates {
+                v_time_no: weights("time", &live.time),
+                v_channel_no: weights("channel", &live.channel),
+                dead_axes: 0,
+            };
             let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
             let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
             let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];
             builder.finish().apply_norm_statistics(&Tensor::cat(&statistics, 0), 1.0);
-            let fused = mix_norm(&mixer, &computed, (&gates, frames), (&norm, activation));
-            let finish = Finish { norm: Some(norm), activation };
-            let plain = tch::no_grad(|| finish.after(mixer.mix_plainly(&computed, &gates, frames), false));
-            prop_assert!(close(&fused, &plain), "{fused} against {plain}");
+            let shortcut = random("shortcut", &[2, channels, frames, height, width]);
+            let after =
+                After { norm: normed.then_some(&norm), shortcut: joined.then_some(&shortcut), activation };
+            let filled = fill(&mixer, &computed, (&gates, frames), &after);
+            let plain = tch::no_grad(|| after.apply(mixer.mix_plainly(&computed, &gates, frames), false));
+            prop_assert!(close(&filled, &plain), "{filled} against {plain}");
         }
     }
 }

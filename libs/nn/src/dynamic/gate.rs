@@ -137,7 +137,7 @@ impl Gate {
     pub(crate) fn forward_t(&self, x_ncthw: &Tensor, train: bool) -> LayerGates {
         let (n, (time, channel)) = (x_ncthw.size()[0], self.counts);
         let own_length = x_ncthw.size()[2] == self.frames;
-        let pre_no = if own_length && !train && fused::applies_in_inference(x_ncthw) {
+        let pre_no = if own_length && !train && crate::bridge::infers(x_ncthw) {
             fused::gate(x_ncthw, [&self.reduce, &self.choose, &self.beta], &self.norm)
         } else {
             self.pre_activations(x_ncthw, train)

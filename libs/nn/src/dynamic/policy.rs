@@ -101,7 +101,7 @@ pub trait Observer: std::fmt::Debug {
     /// A layer begins to compute.
     fn begin(&mut self);
 
-    /// It has computed this, norm and activation included. Later layers may write over it: what is to be kept is copied.
+    /// It has computed this, norm and activation included, and a shortcut that ends there. Later layers may write over it: what is to be kept is copied.
     fn end(&mut self, layer: &str, output: &Tensor);
 }
 
@@ -118,12 +118,14 @@ pub struct Pass<'a> {
     pub dropout_seed: Option<u64>,
     /// Who looks on, if anybody.
     pub observer: Option<&'a mut dyn Observer>,
+    /// The weights don't change any more: what is prepared from them for inference is kept.
+    pub frozen: bool,
 }
 
 impl<'a> Pass<'a> {
     /// A pass that has not begun.
     pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
-        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None }
+        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None, frozen: false }
     }
 
     /// A layer's computation, under the observer's eyes.
