@@ -47,6 +47,8 @@ pub struct Batch {
     pub shape: [usize; 5],
     /// Class of every clip.
     pub labels: Vec<i64>,
+    /// What the data set calls each clip, for messages; empty where nobody asks.
+    pub keys: Vec<String>,
 }
 
 /// One applied step. Figures are over the whole batch of the run.

@@ -45,6 +45,7 @@ pub struct Device {
 /// What belongs to one generation.
 struct Current {
     trainer: Trainer,
+    lanes: std::ops::Range<u32>,
     data: DataFacts,
 }
 
@@ -117,13 +118,21 @@ impl Compute for Device {
         let group = self.meet(seat)?;
         trainer.set_group(Some(group), seat.lanes.clone()).map_err(fault)?;
         let step = trainer.step_number();
-        self.current = Some(Current { trainer, data: data.clone() });
+        self.current = Some(Current { trainer, lanes: seat.lanes.clone(), data: data.clone() });
         Ok(step)
     }
 
     fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError> {
+        let keys: Vec<String> = batches.iter().map(|batch| batch.keys.join(", ")).collect();
         let batches: Vec<ClipBatch> = batches.into_iter().map(clip_batch).collect();
-        self.trainer()?.step(&batches, drain).map(stepped).map_err(fault)
+        let outcome = self.trainer()?.step(&batches, drain);
+        if let (Err(TrainError::NotFinite { step, lanes, .. }), Some(current)) = (&outcome, &self.current) {
+            // In this worker's log: nobody else knows them.
+            lost_clips(current.lanes.clone(), lanes, &keys)
+                .iter()
+                .for_each(|clips| tracing::error!("step {step} lost a number in {clips}"));
+        }
+        outcome.map(stepped).map_err(fault)
     }
 
     fn refresh_norms(&mut self, batches: Vec<Batch>) -> Result<(), WorkerError> {
@@ -216,6 +225,12 @@ fn own_address(coordinator: &str) -> Address {
         Some(socket.local_addr().ok()?.ip().to_string())
     };
     route().map_or_else(Address::local, Address::Host)
+}
+
+/// What those of a worker's `own` lanes held that are `lost`; `keys` are the own lanes' clips.
+fn lost_clips(own: std::ops::Range<u32>, lost: &[u32], keys: &[String]) -> Vec<String> {
+    let lost = own.zip(keys).filter(|(lane, _)| lost.contains(lane));
+    lost.map(|(lane, keys)| format!("lane {lane}, which held the clips {keys}")).collect()
 }
 
 fn clip_batch(batch: Batch) -> ClipBatch {

@@ -129,6 +129,24 @@ async fn a_flipped_byte_anywhere_is_found_and_named_and_the_parent_is_used() {
 }
 
 #[tokio::test]
+async fn averaged_weights_are_handed_on_where_there_are_some() {
+    everywhere(async |mut bench| {
+        bench.checkpoint(50).await;
+        let of = async |bench: &Bench| {
+            let loaded = bench.reader().await.latest().await.expect("whole");
+            loaded.weights().expect("there").clone()
+        };
+        assert_eq!(of(&bench).await, snapshot(50).objects[layout::MODEL]);
+        let mut averaged = snapshot(100);
+        averaged.objects.insert(layout::AVERAGE.to_owned(), Bytes::from_static(b"the average"));
+        let stored = Writer::new(bench.place.clone(), run()).put(&averaged).await.expect("stores");
+        bench.commit(stored).await;
+        assert_eq!(of(&bench).await, Bytes::from_static(b"the average"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_missing_and_a_truncated_object_are_told_apart() {
     everywhere(async |mut bench| {
         let prefix = bench.checkpoint(50).await;

@@ -97,13 +97,9 @@ impl Loaded {
         self.objects.get(name).ok_or_else(|| Damage { path: path(), difference: Difference::Missing })
     }
 
-    /// The weights that are evaluated and handed on, and their object's name: the averaged ones where the run has some, else those
-    /// that it trains.
-    pub fn weights(&self) -> Result<(&'static str, &Bytes), Damage> {
-        match self.objects.get(layout::AVERAGE) {
-            Some(average) => Ok((layout::AVERAGE, average)),
-            None => Ok((layout::MODEL, self.object(layout::MODEL)?)),
-        }
+    /// The weights that are evaluated and handed on: the averaged ones where the run has some, else those that it trains.
+    pub fn weights(&self) -> Result<&Bytes, Damage> {
+        self.objects.get(layout::AVERAGE).map_or_else(|| self.object(layout::MODEL), Ok)
     }
 }
 

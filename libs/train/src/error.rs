@@ -35,6 +35,8 @@ pub enum TrainError {
     NotFinite {
         /// The step that failed.
         step: u64,
+        /// The lanes in which it was, if any is to blame.
+        lanes: Vec<u32>,
         /// What is not finite, in which lanes, and where in the network it began.
         what: String,
     },

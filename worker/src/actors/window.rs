@@ -175,7 +175,7 @@ pub fn check(ask: Ask, batch: wire::Batch) -> Result<Batch, String> {
         return Err(format!("holds {} bytes for the shape {shape:?}", batch.pixels_nthwc.len()));
     }
     let labels = batch.labels.into_iter().map(i64::from).collect();
-    Ok(Batch { pixels_nthwc: batch.pixels_nthwc, shape, labels })
+    Ok(Batch { pixels_nthwc: batch.pixels_nthwc, shape, labels, keys: batch.keys })
 }
 
 #[cfg(test)]

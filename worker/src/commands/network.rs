@@ -68,6 +68,6 @@ async fn from_run(url: &str, run: &RunName, which: Which) -> anyhow::Result<Weig
     let (recipe, _) = reader.ledger().recipe().context("the run's record names no recipe")?;
     let data_set = reader.ledger().data_set().context("the run's record names no data set")?;
     let origin = format!("the run \"{run}\" at step {}", loaded.commit.step);
-    let model = loaded.weights()?.1.clone();
+    let model = loaded.weights()?.clone();
     Weights::from_run(recipe, &data_set.classes, model, origin).code(Code::Misconfigured)
 }

@@ -67,7 +67,12 @@ fn seat(rank: u32, world: u32) -> Seat {
 fn batch(lane: u8) -> Batch {
     let shape = [2, 4, 16, 16, 3];
     let pixels: Vec<u8> = (0..shape.iter().product::<usize>()).map(|i| (i * 7 % 251) as u8 ^ lane).collect();
-    Batch { pixels_nthwc: pixels.into(), shape, labels: vec![0, 1] }
+    Batch {
+        pixels_nthwc: pixels.into(),
+        shape,
+        labels: vec![0, 1],
+        keys: vec![format!("still/{lane}"), format!("zoom/{lane}")],
+    }
 }
 
 /// A device whose coordinator is at `url`. Must not be called on a thread of the runtime.
@@ -97,6 +102,13 @@ async fn a_resumed_device_goes_on_bit_for_bit() {
         assert_eq!(resumed.snapshot().expect("a snapshot"), straight.snapshot().expect("a snapshot"));
     })
     .await;
+}
+
+#[test]
+fn the_clips_of_a_lost_lane_are_named_by_its_holder() {
+    let keys = ["still/1, zoom/4".to_owned(), "zoom/2".to_owned()];
+    assert_eq!(lost_clips(2..4, &[0, 2], &keys), ["lane 2, which held the clips still/1, zoom/4"]);
+    assert_eq!(lost_clips(2..4, &[0], &keys), [String::new(); 0]);
 }
 
 #[tokio::test]

@@ -22,16 +22,17 @@ pub(super) fn flag(statistics: &Tensor, loss: &Tensor) -> Tensor {
 impl Trainer {
     /// Refuses a step whose loss or gradient is not finite, with the lanes and the layer in which that began.
     pub(super) fn check_finite(&self, flags: &[f32], (gradient, norm): (&Tensor, f64)) -> Result<(), TrainError> {
-        let lost: Vec<usize> = (0..flags.len()).filter(|lane| flags[*lane] > 0.0).collect();
+        let lanes = (0_u32..).zip(flags).filter(|(_, flag)| **flag > 0.0);
+        let lost: Vec<u32> = lanes.map(|(lane, _)| lane).collect();
         let what = match lost.as_slice() {
             [] if norm.is_finite() => return Ok(()),
             [] => format!("the gradient is not finite, though the loss is: {}", self.lost_gradient(gradient)),
             lanes @ [first, ..] => {
-                let place = self.lost_activation(flags[*first] as i64 - 1);
+                let place = self.lost_activation(flags[*first as usize] as i64 - 1);
                 format!("the loss is not finite in lanes {lanes:?} of {}: in lane {first}, {place}", self.config.lanes)
             }
         };
-        Err(TrainError::NotFinite { step: self.step, what })
+        Err(TrainError::NotFinite { step: self.step, lanes: lost, what })
     }
 
     fn lost_activation(&self, at: i64) -> String {

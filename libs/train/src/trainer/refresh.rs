@@ -69,7 +69,7 @@ impl Trainer {
             let params = self.judged_network().params();
             let norm = params.norm_at(lost.int64_value(&[0, 0])).unwrap_or_default();
             let what = format!("over {batches} batches the statistics of the batch norm {norm} are not finite");
-            return Err(TrainError::NotFinite { step: self.step, what });
+            return Err(TrainError::NotFinite { step: self.step, lanes: Vec::new(), what });
         }
         self.judged_network().params().set_running_moments(&moments);
         Ok(())

@@ -167,6 +167,7 @@ fn singles(batch: &Batch) -> Vec<Batch> {
         pixels_nthwc: batch.pixels_nthwc.slice(clip * length..(clip + 1) * length),
         shape: [1, frames, height, width, channels],
         labels: vec![batch.labels[clip]],
+        keys: batch.keys.get(clip).cloned().into_iter().collect(),
     };
     (0..clips).map(single).collect()
 }
@@ -184,10 +185,11 @@ mod tests {
 
     #[test]
     fn a_batch_falls_into_its_clips() {
-        let batch =
-            Batch { pixels_nthwc: (0..24).collect::<Vec<u8>>().into(), shape: [2, 1, 2, 2, 3], labels: vec![4, 7] };
+        let keys = ["still/4", "zoom/7"].map(str::to_owned).to_vec();
+        let pixels_nthwc = (0..24).collect::<Vec<u8>>().into();
+        let batch = Batch { pixels_nthwc, shape: [2, 1, 2, 2, 3], labels: vec![4, 7], keys };
         let clips = singles(&batch);
         assert_eq!((clips.len(), clips[1].labels[0], clips[1].shape), (2, 7, [1, 1, 2, 2, 3]));
-        assert_eq!(&clips[1].pixels_nthwc[..2], [12, 13]);
+        assert_eq!((&clips[1].pixels_nthwc[..2], &clips[1].keys[..]), (&[12, 13][..], &["zoom/7".to_owned()][..]));
     }
 }

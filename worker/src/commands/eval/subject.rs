@@ -75,7 +75,7 @@ impl Evaluated {
         let (recipe, digest) = reader.ledger().recipe().context("the run's record names no recipe")?;
         let set = reader.ledger().data_set().cloned().context("the run's record names no data set")?;
         tracing::info!("\"{run}\": the checkpoint of step {step}, verified");
-        let (model, origin) = (loaded.object(layout::MODEL)?.clone(), format!("the run \"{run}\" at step {step}"));
+        let (model, origin) = (loaded.weights()?.clone(), format!("the run \"{run}\" at step {step}"));
         Ok(Self {
             weights: Weights::from_run(recipe, &set.classes, model, origin).code(Code::Misconfigured)?,
             run: Some(RunRecord { name: run.clone(), step, recipe_digest: digest.to_owned() }),

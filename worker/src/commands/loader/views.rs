@@ -186,6 +186,7 @@ fn check(facts: &Facts, view: View) -> Result<Shown, String> {
         pixels_nthwc: pixels.slice(n * clip_bytes..(n + 1) * clip_bytes),
         shape: [1, frames, height, width, channels],
         labels: vec![i64::from(facts.label)],
+        keys: vec![facts.key.clone()],
     };
     Ok(Shown { source_frames: view.source_frames, crops: (0..facts.crops as usize).map(crop).collect() })
 }
