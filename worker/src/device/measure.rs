@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use models::{ClipShape, CostModel, ForcedGates, FrozenNetwork, Pixels, Policy, PolicyPlan};
+use models::{ClipShape, CostModel, ForcedGates, FrozenNetwork, Network, Pixels, Policy, PolicyPlan};
 use tch::{Kind, Tensor};
 
 use super::network::{Deciding, Weights};
@@ -136,7 +136,7 @@ impl Subject {
 
     /// The network itself.
     pub(super) fn network(&self) -> &Network {
-        &self.network
+        self.network.network()
     }
 
     /// The clips as the network takes them.
