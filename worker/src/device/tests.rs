@@ -108,7 +108,7 @@ async fn a_resumed_device_goes_on_bit_for_bit() {
 fn the_clips_of_a_lost_lane_are_named_by_its_holder() {
     let keys = ["still/1, zoom/4".to_owned(), "zoom/2".to_owned()];
     assert_eq!(lost_clips(2..4, &[0, 2], &keys), ["lane 2, which held the clips still/1, zoom/4"]);
-    assert_eq!(lost_clips(2..4, &[0], &keys), [String::new(); 0]);
+    assert!(lost_clips(2..4, &[0], &keys).is_empty());
 }
 
 #[tokio::test]

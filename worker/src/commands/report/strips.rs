@@ -77,7 +77,12 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, cost: f64) -> Entry {
-        let clip = Batch { pixels_nthwc: vec![90; 8 * 16 * 16 * 3].into(), shape: [1, 8, 16, 16, 3], labels: vec![0] };
+        let clip = Batch {
+            pixels_nthwc: vec![90; 8 * 16 * 16 * 3].into(),
+            shape: [1, 8, 16, 16, 3],
+            labels: vec![0],
+            keys: vec![key.to_owned()],
+        };
         Entry { key: key.to_owned(), label: 0, taken_for: 0, cost, clip }
     }
 
