@@ -124,7 +124,7 @@ impl Demo<'_> {
         fs::create_dir_all(path.parent().expect("it lies in target/demo")).context("creating target/demo")?;
         let mut evaluate = self.service("worker");
         evaluate.args(["eval", "--store", ".vared", "--run", DYNAMIC, "--baseline", BASELINE]);
-        evaluate.args(["--json", "target/demo/summary.json"]);
+        evaluate.args(["--json", "target/demo/summary.json", "--report", "target/demo/report.html"]);
         // It prints a table of its own, with more in it than the comparison at the end: kept, not shown twice.
         let report = path.with_file_name("evaluation.txt");
         evaluate.stdout(File::create(&report).with_context(|| format!("creating {}", report.display()))?);
@@ -224,7 +224,7 @@ mod tests {
         let expected = "dataloader demo --to .vared/data/demo
 coordinator --workers 3 --recipe demo --run demo-backbone --set model.dynamic=\"none\"
 coordinator --workers 3 --recipe demo --run demo
-worker eval --store .vared --run demo --baseline demo-backbone --json target/demo/summary.json
+worker eval --store .vared --run demo --baseline demo-backbone --json target/demo/summary.json --report target/demo/report.html
 ";
         assert_eq!(calls(&root), expected);
         remove(&root).expect("it was made above");

@@ -270,7 +270,8 @@ impl Report<'_> {
         let summary = self.summary;
         html! {
             h2 { "By class" }
-            div.scroll { table {
+            // Hundreds of classes are shown when somebody wants them.
+            details open[summary.classes.len() <= MOST_CONFUSED] { summary { (summary.per_class.len()) " classes" } div.scroll { table {
                 tr { th { "class" } th { "videos" } th { "video-1" } th { "video-5" } th { "frames" } th { "channels" } th { "both" } }
                 @for (class, accuracy) in &summary.per_class {
                     tr {
@@ -285,7 +286,7 @@ impl Report<'_> {
                         }
                     }
                 }
-            } }
+            } } }
             @if summary.classes.len() <= MOST_CONFUSED {
                 h2 { "What is taken for what" }
                 div.scroll { table {
