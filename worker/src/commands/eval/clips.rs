@@ -100,7 +100,7 @@ impl ClipReader {
             }
             let mut batch = self.next().await?;
             let id = batch.id;
-            let named = (std::mem::take(&mut batch.keys), std::mem::take(&mut batch.replaced));
+            let replaced = std::mem::take(&mut batch.replaced);
             let Some(ask) = open.remove(&id) else { bail!("the loader at {} answered what nobody asked", self.url) };
             let batch =
                 window::check(ask, batch).map_err(|what| anyhow!("a batch of the loader at {} {what}", self.url))?;
@@ -108,20 +108,15 @@ impl ClipReader {
             if bytes > MOST_BYTES {
                 bail!("the clips need more than {} GiB of memory: take fewer with --clips N", MOST_BYTES >> 30);
             }
-            ready.insert(id, (batch, named));
+            ready.insert(id, (batch, replaced));
         }
         let mut clips = Clips { batches: Vec::new(), keys: Vec::new(), left_out: Vec::new() };
-        for (batch, (keys, replaced)) in ready.into_values() {
-            anyhow::ensure!(
-                keys.len() == batch.labels.len(),
-                "the loader at {} names {} clips of {}",
-                self.url,
-                keys.len(),
-                batch.labels.len()
-            );
+        for (batch, replaced) in ready.into_values() {
+            let (named, held) = (batch.keys.len(), batch.labels.len());
+            anyhow::ensure!(named == held, "the loader at {} names {named} of {held} clips", self.url);
             let missing = replaced.into_iter().filter(|replaced| replaced.by.is_empty());
             clips.left_out.extend(missing.map(|clip| LeftOut { key: clip.key, reason: clip.reason }));
-            clips.keys.extend(keys);
+            clips.keys.extend(batch.keys.iter().cloned());
             if !batch.labels.is_empty() {
                 clips.batches.push(batch);
             }
