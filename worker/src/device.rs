@@ -112,8 +112,13 @@ impl Compute for Device {
         self.current = None;
         let config = self.sections.train_config(&self.recipe, data)?;
         let mut trainer = Trainer::new(config, self.device).map_err(fault)?;
-        if let Some(objects) = objects {
-            restore(&mut trainer, objects)?;
+        match objects {
+            Some(objects) => restore(&mut trainer, objects)?,
+            None => {
+                if let Some(weights) = self.sections.start()? {
+                    trainer.start_from(&weights).map_err(fault)?;
+                }
+            }
         }
         let group = self.meet(seat)?;
         trainer.set_group(Some(group), seat.lanes.clone()).map_err(fault)?;
@@ -265,7 +270,9 @@ fn evaluated(report: EvalReport) -> Evaluated {
 
 fn fault(error: TrainError) -> WorkerError {
     let kind: fn(String) -> WorkerError = match &error {
-        TrainError::Setting { .. } | TrainError::Model(_) | TrainError::Restore { .. } => WorkerError::Configuration,
+        TrainError::Setting { .. } | TrainError::Model(_) | TrainError::Restore { .. } | TrainError::Weights { .. } => {
+            WorkerError::Configuration
+        }
         TrainError::Batch { .. } => WorkerError::Data,
         TrainError::Collective { .. } | TrainError::Diverged { .. } => WorkerError::Collective,
         _ => WorkerError::Compute,

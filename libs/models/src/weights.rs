@@ -48,6 +48,18 @@ impl Network {
         self.write(Some(&card.plain()), |name| !name.starts_with(ADDED))
     }
 
+    /// Overwrites what the file has of the network: everything, or only the backbone if the file holds nothing else or the
+    /// network is plain.
+    ///
+    /// # Errors
+    /// If the backbone, or what is added to it, is there and does not fit; then nothing has been overwritten.
+    pub fn load_any_safetensors(&self, bytes: &[u8]) -> Result<(), ModelError> {
+        let file = SafeTensors::deserialize(bytes).map_err(ModelError::NotSafetensors)?;
+        let has_added = file.names().iter().any(|name| name.starts_with(ADDED));
+        let wants_added = self.params.all().iter().any(|param| param.name.starts_with(ADDED));
+        load(&self.params, bytes, |name| (has_added && wants_added) || !name.starts_with(ADDED))
+    }
+
     fn write(&self, card: Option<&Card>, wanted: impl Fn(&str) -> bool) -> Result<Vec<u8>, ModelError> {
         let mut named = BTreeMap::new();
         for param in self.params.all().iter().filter(|param| wanted(&param.name)) {

@@ -74,6 +74,19 @@ impl Trainer {
         })
     }
 
+    /// Puts these weights in the place of the random start: a whole network's, or a backbone's, whose gates then start as they
+    /// would have. To be called before the first step, with the same weights on every worker of a run.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] if they do not fit the network; then it is as it was.
+    pub fn start_from(&self, weights: &[u8]) -> Result<(), TrainError> {
+        let load = |network: &Network| {
+            network.load_any_safetensors(weights).map_err(|source| TrainError::Weights { doing: "start from", source })
+        };
+        load(&self.network)?;
+        self.average.as_ref().map_or(Ok(()), |average| load(average.network()))
+    }
+
     /// Steps done.
     pub fn step_number(&self) -> u64 {
         self.step

@@ -1,5 +1,7 @@
 //! The recipe's sections about network and training, and what a trainer makes of them.
 
+use std::path::PathBuf;
+
 use cluster::recipe::{Recipe, explain};
 use models::{Card, ClipShape, ModelConfig, View};
 use serde::Deserialize;
@@ -16,6 +18,14 @@ pub(super) struct Sections {
     optim: OptimConfig,
     stages: Vec<Stage>,
     data: DataSection,
+    init: Option<InitSection>,
+}
+
+/// Where the run starts, if not at its seed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InitSection {
+    weights: PathBuf,
 }
 
 /// The loader owns the section and refuses what nobody knows; here only what the device needs is read.
@@ -36,6 +46,23 @@ impl Sections {
         let sections: Self = toml::from_str(text).map_err(|error| refused(explain(text, &error)))?;
         sections.model.validate().map_err(refused)?;
         Ok(sections)
+    }
+
+    /// The weights that the run starts from, if it names any.
+    pub(super) fn start(&self) -> Result<Option<Vec<u8>>, WorkerError> {
+        let Some(InitSection { weights }) = &self.init else { return Ok(None) };
+        let bytes = std::fs::read(weights)
+            .map_err(|error| refused(format!("init.weights: can't read {}: {error}", weights.display())))?;
+        let pixels = Card::of(&bytes).map(|card| card.pixels);
+        if let Ok(pixels) = pixels.as_ref()
+            && *pixels != self.pixels()
+        {
+            tracing::warn!(
+                "{} was trained on other pixels than data.mean and data.std say: {pixels:?}",
+                weights.display()
+            );
+        }
+        Ok(Some(bytes))
     }
 
     /// How a test clip is cut from a video.

@@ -41,8 +41,8 @@ epochs = 3
 lr = 0.05
 "#;
 
-fn briefing() -> Briefing {
-    let recipe = Recipe::parse(RECIPE, &[]).expect("a good recipe");
+fn briefing(recipe: &str) -> Briefing {
+    let recipe = Recipe::parse(recipe, &[]).expect("a good recipe");
     let welcome = Welcome {
         run: "toy".to_owned(),
         recipe: recipe.text().to_owned(),
@@ -77,7 +77,7 @@ fn batch(lane: u8) -> Batch {
 
 /// A device whose coordinator is at `url`. Must not be called on a thread of the runtime.
 fn device(url: &str, runtime: Handle) -> Device {
-    Device::new(&briefing(), DeviceChoice::Cpu, url, runtime).expect("builds")
+    Device::new(&briefing(RECIPE), DeviceChoice::Cpu, url, runtime).expect("builds")
 }
 
 /// Runs `job` on a thread like the device's: outside of the runtime's.
@@ -109,6 +109,41 @@ fn the_clips_of_a_lost_lane_are_named_by_its_holder() {
     let keys = ["still/1, zoom/4".to_owned(), "zoom/2".to_owned()];
     assert_eq!(lost_clips(2..4, &[0, 2], &keys), ["lane 2, which held the clips still/1, zoom/4"]);
     assert!(lost_clips(2..4, &[0], &keys).is_empty());
+}
+
+#[tokio::test]
+async fn a_run_may_start_from_weights_and_says_which_it_cannot_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("start.safetensors");
+    let starts_from = |path: &std::path::Path| format!("{RECIPE}\n[init]\nweights = {path:?}\n");
+    let (good, missing) = (starts_from(&file), starts_from(&folder.path().join("none.safetensors")));
+    on_thread(move |runtime| {
+        let mut first = device(NOBODY, runtime.clone());
+        first.form(&seat(0, 1), &data(&["a", "b"]), None).expect("alone");
+        let start = first.snapshot().expect("a snapshot")[checkpoint::layout::MODEL].clone();
+        first.step(vec![batch(0), batch(1)], false).expect("steps");
+        let trained = first.snapshot().expect("a snapshot")[checkpoint::layout::MODEL].clone();
+        std::fs::write(&file, &trained).expect("written");
+        let form = |recipe: &str, objects: Option<&Objects>| {
+            let made = Device::new(&briefing(recipe), DeviceChoice::Cpu, NOBODY, runtime.clone());
+            let mut device = made.expect("builds");
+            device
+                .form(&seat(0, 1), &data(&["a", "b"]), objects)
+                .map(|step| (step, device.snapshot().expect("a snapshot")))
+        };
+        let (step, from_file) = form(&good, None).expect("starts");
+        assert!(step == 0 && from_file[checkpoint::layout::MODEL] == trained && trained != start);
+        // A checkpoint of the run goes before its start.
+        std::fs::write(&file, &start).expect("written");
+        let (_, resumed) = form(&good, Some(&from_file)).expect("resumes");
+        assert!(resumed[checkpoint::layout::MODEL] == trained);
+        let error = form(&missing, None).expect_err("no file").to_string();
+        assert!(error.starts_with("the recipe is refused: init.weights: can't read"), "{error}");
+        std::fs::write(&file, "nothing").expect("written");
+        let error = form(&good, None).expect_err("no weights").to_string();
+        assert!(error.contains("start from the network's weights: reading weights as safetensors"), "{error}");
+    })
+    .await;
 }
 
 #[tokio::test]

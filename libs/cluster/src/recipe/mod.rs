@@ -20,8 +20,10 @@ use crate::{
     plan::{MAX_BATCH_CLIPS, MAX_EPOCHS, Plan, PlanError},
 };
 
-/// The sections that a recipe may have, beside its `name`.
+/// The sections that a recipe must have, beside its `name`.
 pub const SECTIONS: [&str; 5] = ["run", "data", "model", "optim", "stages"];
+/// Those that it may have.
+pub const OPTIONAL_SECTIONS: [&str; 1] = ["init"];
 /// Most lanes of a run.
 pub const MAX_LANES: u32 = 1024;
 /// Most CPU threads a worker computes with.
@@ -76,7 +78,7 @@ pub enum RecipeError {
     #[error("the recipe can't be read: {0}")]
     Syntax(String),
     /// A top-level key that nobody reads.
-    #[error("the recipe has an unknown section `{section}`; known are name, {}", SECTIONS.join(", "))]
+    #[error("the recipe has an unknown section `{section}`; known are name, {}, {}", SECTIONS.join(", "), OPTIONAL_SECTIONS.join(", "))]
     UnknownSection {
         /// Its name.
         section: String,
@@ -206,7 +208,7 @@ impl Recipe {
 }
 
 fn check_sections(document: &toml::Table) -> Result<(), RecipeError> {
-    let known = |key: &str| key == "name" || SECTIONS.contains(&key);
+    let known = |key: &str| key == "name" || SECTIONS.contains(&key) || OPTIONAL_SECTIONS.contains(&key);
     if let Some(section) = document.keys().find(|key| !known(key)) {
         return Err(RecipeError::UnknownSection { section: section.clone() });
     }

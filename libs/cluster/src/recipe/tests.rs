@@ -92,7 +92,7 @@ fn each_field_out_of_bounds_is_named_with_its_bound() {
 fn what_nobody_reads_is_refused() {
     assert_eq!(
         refusal("modle.dynamic=none"),
-        "the recipe has an unknown section `modle`; known are name, run, data, model, optim, stages"
+        "the recipe has an unknown section `modle`; known are name, run, data, model, optim, stages, init"
     );
     assert!(refusal("run.lane=2").contains("unknown field `lane`"), "{}", refusal("run.lane=2"));
     assert_eq!(Recipe::parse("name = \"x\"", &[]), Err(RecipeError::MissingSection { section: "run" }));
