@@ -41,7 +41,8 @@ impl FrozenNetwork {
     }
 
     fn forward_pass(&self, x_ncthw: &Tensor, mut pass: Pass) -> Forward {
-        pass.frozen = true;
+        // There is only one state.
+        pass.weights = Some(0);
         tch::no_grad(|| self.0.forward_pass(x_ncthw, pass))
     }
 

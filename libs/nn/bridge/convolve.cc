@@ -5,6 +5,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <string>
 
 #include "call.h"
@@ -23,9 +24,9 @@ at::Tensor run(const c10::OperatorHandle& op, c10::Stack stack) {
   return stack.at(0).toTensor();
 }
 
-at::Tensor pack(const at::Tensor& weight, const VaredConvolution& c) {
+at::Tensor pack(const at::Tensor& weight, const VaredConvolution& c, const at::Tensor& x) {
   static const c10::OperatorHandle op = find("mkldnn::_reorder_convolution_weight", "");
-  return run(op, {weight, triple(c.padding), triple(c.stride), std::vector<int64_t>{1, 1, 1}, c.groups, c10::IValue()});
+  return run(op, {weight, triple(c.padding), triple(c.stride), std::vector<int64_t>{1, 1, 1}, c.groups, x.sizes().vec()});
 }
 
 at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const VaredConvolution& c, const VaredAfter& after) {
@@ -33,8 +34,9 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const VaredCo
   const c10::List<std::optional<at::Scalar>> none;
   const std::vector<int64_t> dilation{1, 1, 1};
   const at::Tensor last = channels_last(x);
-  // oneDNN adds nothing to a single channel.
-  if (after.shortcut != nullptr && weight.size(0) == 1) {
+  // oneDNN takes no sizes of 1 in what it adds.
+  const auto is_one = [](int64_t size) { return size == 1; };
+  if (after.shortcut != nullptr && std::any_of(after.shortcut->sizes().begin() + 1, after.shortcut->sizes().end(), is_one)) {
     const at::Tensor sum = convolve(x, weight, c, {after.shift, nullptr, 0}).add_(*after.shortcut);
     return after.relu ? sum.relu() : sum;
   }
@@ -52,10 +54,10 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const VaredCo
 }  // namespace
 }  // namespace vared
 
-at::Tensor* vared_pack(at::Tensor* weight, const VaredConvolution* convolution) {
+at::Tensor* vared_pack(at::Tensor* weight, const VaredConvolution* convolution, at::Tensor* x) {
   return vared::caught([&] {
     const at::NoGradGuard guard;
-    return vared::pack(*weight, *convolution);
+    return vared::pack(*weight, *convolution, *x);
   });
 }
 

@@ -53,8 +53,9 @@ struct VaredAfter {
   int relu;
 };
 
-// Weights as oneDNN wants them, to be used by `vared_convolve` again and again. Null on error.
-at::Tensor* vared_pack(at::Tensor* weight, const VaredConvolution* convolution);
+// Weights as oneDNN wants them for features of x's shape, to be used by `vared_convolve` again and again; other shapes work too,
+// but may be slower. Null on error.
+at::Tensor* vared_pack(at::Tensor* weight, const VaredConvolution* convolution, at::Tensor* x);
 
 // Channels last, in inference, on the CPU. Null on error.
 at::Tensor* vared_convolve(at::Tensor* x, at::Tensor* packed, const VaredConvolution* convolution, const VaredAfter* after);

@@ -3,17 +3,21 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #include "planes.h"
 
 namespace vared {
 
-// Sixteen channels: one vector on the widest machines, two or four on others.
-typedef float Sixteen __attribute__((vector_size(64), aligned(4), may_alias));
+// So many channels side by side; sixteen are one vector on the widest machines, two or four on others.
+template <int kChannels>
+struct Lanes {
+  typedef float Values __attribute__((vector_size(4 * kChannels), aligned(4), may_alias));
+};
 
-VARED_INLINE Sixteen load16(const float* from) { return *reinterpret_cast<const Sixteen*>(from); }
-VARED_INLINE void store16(float* to, Sixteen values) { *reinterpret_cast<Sixteen*>(to) = values; }
+template <int kChannels>
+VARED_INLINE typename Lanes<kChannels>::Values load(const float* from) {
+  return *reinterpret_cast<const typename Lanes<kChannels>::Values*>(from);
+}
 
 // One row of a kernel over the row of features that it reads.
 struct KernelRow {
@@ -41,53 +45,71 @@ struct Finish {
   Finish at(int64_t offset) const { return {add == nullptr ? nullptr : add + offset, floor}; }
 };
 
-// `kOutputs` neighbouring positions of the output, all taps inside; position 0 reads from `at` on. Channels from c to c + 16.
-template <int kTaps, int kStride, int kOutputs>
+// `kOutputs` neighbouring positions of the output, all taps inside; position 0 reads from `at` on. `kChannels` from c on.
+template <int kTaps, int kStride, int kOutputs, int kChannels>
 VARED_INLINE void window_block(const Window& window, int64_t at, const float* begin, int64_t begin_step, int64_t c,
                                const Finish& finish, float* to, int64_t to_step) {
+  typedef typename Lanes<kChannels>::Values Values;
   constexpr int kInputs = (kOutputs - 1) * kStride + kTaps;
-  Sixteen sum[kOutputs];
+  Values sum[kOutputs];
 #pragma GCC unroll 8
-  for (int o = 0; o < kOutputs; ++o) sum[o] = load16(begin + o * begin_step + c);
+  for (int o = 0; o < kOutputs; ++o) sum[o] = load<kChannels>(begin + o * begin_step + c);
   for (int r = 0; r < window.rows; ++r) {
     const float* from = window.row[r].from + at * window.step + c;
     const float* kernels = window.row[r].kernels + c;
-    Sixteen input[kInputs];
+    Values input[kInputs];
 #pragma GCC unroll 16
-    for (int i = 0; i < kInputs; ++i) input[i] = load16(from + i * window.step);
+    for (int i = 0; i < kInputs; ++i) input[i] = load<kChannels>(from + i * window.step);
 #pragma GCC unroll 8
     for (int tap = 0; tap < kTaps; ++tap) {
-      const Sixteen kernel = load16(kernels + tap * window.channels);
+      const Values kernel = load<kChannels>(kernels + tap * window.channels);
 #pragma GCC unroll 8
       for (int o = 0; o < kOutputs; ++o) sum[o] += kernel * input[o * kStride + tap];
     }
   }
-  const Sixteen floor = finish.floor - Sixteen{};
+  const Values floor = finish.floor - Values{};
 #pragma GCC unroll 8
   for (int o = 0; o < kOutputs; ++o) {
-    if (finish.add != nullptr) sum[o] += load16(finish.add + o * to_step + c);
-    store16(to + o * to_step + c, sum[o] > floor ? sum[o] : floor);
+    if (finish.add != nullptr) sum[o] += load<kChannels>(finish.add + o * to_step + c);
+    *reinterpret_cast<Values*>(to + o * to_step + c) = sum[o] > floor ? sum[o] : floor;
   }
 }
 
-// One position of the output, one channel after the other and only the taps that are inside.
-template <int kTaps>
-VARED_INLINE void window_position(const Window& window, int64_t at, const float* begin, int64_t from_channel,
-                                  const Finish& finish, float* to) {
+// The same positions in all channels: sixteen at once. What is left goes back over channels that are done, which changes nothing
+// unless sums begin with what is there; then it is eight, four and one.
+template <int kTaps, int kStride, int kOutputs>
+VARED_INLINE void window_positions(const Window& window, int64_t at, const float* begin, int64_t begin_step, const Finish& finish,
+                                   float* to, int64_t to_step) {
   const int64_t n = window.channels;
-#pragma omp simd
-  for (int64_t c = from_channel; c < n; ++c) to[c] = begin[c];
-  for (int r = 0; r < window.rows; ++r) {
-    for (int tap = 0; tap < kTaps; ++tap) {
-      if (at + tap < 0 || at + tap >= window.width) continue;
-      const float *from = window.row[r].from + (at + tap) * window.step, *kernel = window.row[r].kernels + tap * n;
-#pragma omp simd
-      for (int64_t c = from_channel; c < n; ++c) to[c] += kernel[c] * from[c];
-    }
+  int64_t c = 0;
+  for (; c + 16 <= n; c += 16) window_block<kTaps, kStride, kOutputs, 16>(window, at, begin, begin_step, c, finish, to, to_step);
+  if (c < n && n >= 16 && begin_step == 0) {
+    window_block<kTaps, kStride, kOutputs, 16>(window, at, begin, begin_step, n - 16, finish, to, to_step);
+    return;
   }
-  for (int64_t c = from_channel; c < n; ++c) {
-    const float sum = finish.add == nullptr ? to[c] : to[c] + finish.add[c];
-    to[c] = sum > finish.floor ? sum : finish.floor;
+  if (c + 8 <= n) {
+    window_block<kTaps, kStride, kOutputs, 8>(window, at, begin, begin_step, c, finish, to, to_step);
+    c += 8;
+  }
+  if (c + 4 <= n) {
+    window_block<kTaps, kStride, kOutputs, 4>(window, at, begin, begin_step, c, finish, to, to_step);
+    c += 4;
+  }
+  for (; c < n; ++c) window_block<kTaps, kStride, kOutputs, 1>(window, at, begin, begin_step, c, finish, to, to_step);
+}
+
+// One position at an end of the row: only the taps that are inside, which are some of the middle ones.
+template <int kTaps>
+VARED_INLINE void window_end(const Window& window, int64_t at, const float* begin, const Finish& finish, float* to) {
+  const int64_t first = at < 0 ? -at : 0, last = at + kTaps > window.width ? window.width - at : kTaps;
+  Window inside = window;
+  for (int r = 0; r < inside.rows; ++r) inside.row[r].kernels += first * window.channels;
+  // In place the steps don't matter for one position, only that there is one.
+  const int64_t begin_step = begin == to ? 1 : 0;
+  switch (last - first) {
+    case 1: return window_positions<1, 1, 1>(inside, at + first, begin, begin_step, finish, to, 0);
+    case 2: return window_positions<2, 1, 1>(inside, at + first, begin, begin_step, finish, to, 0);
+    default: return window_positions<kTaps, 1, 1>(inside, at + first, begin, begin_step, finish, to, 0);
   }
 }
 
@@ -97,7 +119,6 @@ template <int kTaps, int kStride>
 VARED_INLINE void window_row(const Window& window, int64_t padding, int64_t outputs, const float* begin, int64_t begin_step,
                              const Finish& finish, float* to, int64_t to_step) {
   constexpr int kOutputs = 4;
-  const int64_t whole = window.channels / 16 * 16;
   const auto inside = [&](int64_t x) {
     const int64_t at = x * kStride - padding;
     return at >= 0 && at + kTaps <= window.width;
@@ -107,49 +128,24 @@ VARED_INLINE void window_row(const Window& window, int64_t padding, int64_t outp
     const float* start = begin + x * begin_step;
     const Finish then = finish.at(x * to_step);
     float* target = to + x * to_step;
-    if (whole == 0 || !inside(x)) {
-      window_position<kTaps>(window, at, start, 0, then, target);
+    if (!inside(x)) {
+      window_end<kTaps>(window, at, start, then, target);
       x += 1;
-      continue;
+    } else if (x + kOutputs <= outputs && inside(x + kOutputs - 1)) {
+      window_positions<kTaps, kStride, kOutputs>(window, at, start, begin_step, then, target, to_step);
+      x += kOutputs;
+    } else {
+      window_positions<kTaps, kStride, 1>(window, at, start, begin_step, then, target, to_step);
+      x += 1;
     }
-    const bool four = x + kOutputs <= outputs && inside(x + kOutputs - 1);
-    for (int64_t c = 0; c < whole; c += 16) {
-      if (four) {
-        window_block<kTaps, kStride, kOutputs>(window, at, start, begin_step, c, then, target, to_step);
-      } else {
-        window_block<kTaps, kStride, 1>(window, at, start, begin_step, c, then, target, to_step);
-      }
-    }
-    const int64_t done = four ? kOutputs : 1;
-    for (int64_t o = 0; whole < window.channels && o < done; ++o) {
-      window_position<kTaps>(window, at + o * kStride, start + o * begin_step, whole, then.at(o * to_step), target + o * to_step);
-    }
-    x += done;
   }
 }
 
-// to[x][c] = k[c] * from[x][c] + shift[c], finished
-VARED_INLINE void affine_row(const float* from, int64_t from_step, int64_t w, const float* __restrict k,
-                             const float* __restrict shift, int64_t channels, const Finish& finish, float* to, int64_t to_step) {
-  const float floor = finish.floor;
-  for (int64_t x = 0; x < w; ++x) {
-    const float* __restrict source = from + x * from_step;
-    float* __restrict target = to + x * to_step;
-    if (finish.add != nullptr) {
-      const float* __restrict add = finish.add + x * to_step;
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float value = k[c] * source[c] + shift[c] + add[c];
-        target[c] = value > floor ? value : floor;
-      }
-    } else {
-#pragma omp simd
-      for (int64_t c = 0; c < channels; ++c) {
-        const float value = k[c] * source[c] + shift[c];
-        target[c] = value > floor ? value : floor;
-      }
-    }
-  }
+// to[x][c] = k[c] * from[x][c] + shift[c], finished: a window of one tap.
+VARED_INLINE void affine_row(const float* from, int64_t from_step, int64_t w, const float* k, const float* shift,
+                             int64_t channels, const Finish& finish, float* to, int64_t to_step) {
+  const Window window{{{from, k}}, 1, from_step, w, channels};
+  window_row<1, 1>(window, 0, w, shift, 0, finish, to, to_step);
 }
 
 // to[x][m] = from[x][m / multiplier]: what rebuilt channels read, side by side.

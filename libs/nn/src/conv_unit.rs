@@ -104,14 +104,14 @@ impl ConvUnit {
     }
 
     fn forward_with(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
-        let infers = !pass.train && bridge::infers(x_ncthw);
-        pass.observed(&self.conv_path, |pass| match &self.conv {
-            AnyConv::Plain(conv) if infers => {
-                conv.infer(x_ncthw, Part { outputs: conv.config.outputs, every: 1 }, after, pass.frozen)
+        let weights = pass.weights.filter(|_| !pass.train && bridge::infers(x_ncthw));
+        pass.observed(&self.conv_path, |pass| match (&self.conv, weights) {
+            (AnyConv::Plain(conv), Some(weights)) => {
+                conv.infer(x_ncthw, Part { outputs: conv.config.outputs, every: 1 }, after, weights)
             }
-            AnyConv::Plain(conv) => after.apply(conv.forward(x_ncthw), pass.train),
-            AnyConv::Dynamic(conv) if infers => conv.infer(x_ncthw, after, pass),
-            AnyConv::Dynamic(conv) => after.apply(conv.forward_t(x_ncthw, pass), pass.train),
+            (AnyConv::Plain(conv), None) => after.apply(conv.forward(x_ncthw), pass.train),
+            (AnyConv::Dynamic(conv), Some(weights)) => conv.infer(x_ncthw, (after, weights), pass),
+            (AnyConv::Dynamic(conv), None) => after.apply(conv.forward_t(x_ncthw, pass), pass.train),
         })
     }
 
@@ -222,12 +222,20 @@ mod tests {
             let policy = Policy::Fixed(&plan);
             let (skipped, expected) = tch::no_grad(|| {
                 let everything = dynamic.forward_t(&x, &mut Pass::new(true, &policy));
-                (unit.forward_t(&x, &mut Pass::new(false, &policy)), unit.after().apply(everything, false))
+                let skipped = [None, Some(1)].map(|weights| {
+                    let mut pass = Pass::new(false, &policy);
+                    pass.weights = weights;
+                    unit.forward_t(&x, &mut pass)
+                });
+                (skipped, unit.after().apply(everything, false))
             });
-            prop_assert_eq!(skipped.size(), expected.size());
-            let error = (&skipped - &expected).abs().max().double_value(&[]);
-            let scale = expected.abs().max().double_value(&[]).max(1e-6);
-            prop_assert!(error <= 1e-4 * scale, "{} of {}", error, scale);
+            // By tensor operations, and by the kernels of inference.
+            for skipped in skipped {
+                prop_assert_eq!(skipped.size(), expected.size());
+                let error = (&skipped - &expected).abs().max().double_value(&[]);
+                let scale = expected.abs().max().double_value(&[]).max(1e-6);
+                prop_assert!(error <= 1e-4 * scale, "{} of {}", error, scale);
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Evaluation: batches in any order on any worker, one report for all.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use collective::Group;
-use models::{DynamicLayer, Forward, Mode, Network, Policy};
+use models::{DynamicLayer, Forward, Network, Pass, Policy};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::TrainError;
@@ -10,12 +12,16 @@ use crate::loss::Shares;
 use crate::report::{ClassReport, EvalReport, LayerReport, Range};
 use models::Pixels;
 
-/// Sums over the clips seen so far. Made for one network; see [`crate::Trainer::begin_eval`] for the usual way.
+/// No two evaluations of a process see the same state of weights.
+static STATES: AtomicU64 = AtomicU64::new(1);
+
+/// Sums over the clips seen so far, of weights that stay as they are. Made for one network; see [`crate::Trainer::begin_eval`] for the usual way.
 #[derive(Debug)]
 pub struct Evaluation {
     normalise: Normalise,
     shares: Option<Shares>,
     layers: Vec<DynamicLayer>,
+    weights: u64,
     classes: i64,
     gmacs_backbone: f64,
     sums: Sums,
@@ -51,6 +57,7 @@ impl Evaluation {
         Self {
             normalise: Normalise::new(pixels, device),
             shares: (!layers.is_empty()).then(|| Shares::new(&layers, Kind::Float, device)),
+            weights: STATES.fetch_add(1, Ordering::Relaxed),
             classes,
             gmacs_backbone: network.costs().backbone_macs() as f64 / 1e9,
             sums: Sums::new(layers.len(), classes as usize),
@@ -69,7 +76,9 @@ impl Evaluation {
         }
         tch::no_grad(|| {
             let (x_ncthw, labels_n) = self.normalise.to_device(batch);
-            let forward = network.forward(&x_ncthw, Mode { train: false }, policy);
+            let mut pass = Pass::new(false, policy);
+            pass.weights = Some(self.weights);
+            let forward = network.forward_pass(&x_ncthw, pass);
             self.count(network, (&forward, &labels_n), &batch.labels);
         });
         Ok(())

@@ -56,8 +56,15 @@ proptest! {
         let forward = |network: &Network, x: &Tensor| network.forward(x, EVAL, &Policy::Soft).logits_nk.detach();
         let exact = forward(&exact, &x.to_kind(Kind::Double));
         let rounding = relative_error(&forward(&network, &x).to_kind(Kind::Double), &exact);
-        prop_assert!(error <= 1e-4_f64.max(50.0 * rounding), "relative error {}, rounding {}", error, rounding);
+        let bound = 1e-4_f64.max(50.0 * rounding);
+        prop_assert!(error <= bound, "relative error {}, rounding {}", error, rounding);
         prop_assert_eq!(network.costs().paper_macs(&skip.gates), network.costs().paper_macs(&soft.gates));
+        // The same by the kernels of inference.
+        let frozen = network.freeze();
+        for policy in [Policy::Skip, Policy::Soft] {
+            let error = relative_error(&frozen.forward(&x, &policy).logits_nk, &soft.logits_nk);
+            prop_assert!(error <= bound, "{:?}, frozen: relative error {}, rounding {}", policy, error, rounding);
+        }
     }
 }
 

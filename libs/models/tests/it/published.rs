@@ -148,7 +148,8 @@ fn gives_the_golden_logits(published: &Published) {
     let logits = tch::no_grad(|| plain.forward(&clips, eval, &Policy::Full)).logits_nk;
     let error = relative_error(&logits, &expected);
     assert!(error <= 1e-5, "plain: relative error {error}");
-    drop(plain);
+    let error = relative_error(&plain.freeze().forward(&clips, &Policy::Full).logits_nk, &expected);
+    assert!(error <= 1e-5, "plain, frozen: relative error {error}");
     let dynamic = published.filled(Dynamic::All, &clips);
     let forward = tch::no_grad(|| dynamic.forward(&clips, eval, &Policy::Full));
     assert_eq!(forward.gates.len(), published.dynamic_layers);
@@ -159,6 +160,11 @@ fn gives_the_golden_logits(published: &Published) {
     let fixed = tch::no_grad(|| dynamic.forward(&clips, eval, &Policy::Fixed(&plan))).logits_nk;
     let error = relative_error(&fixed, &expected);
     assert!(error <= 1e-5, "full options forced: relative error {error}");
+    let frozen = dynamic.freeze();
+    for policy in [Policy::Full, Policy::Fixed(&plan)] {
+        let error = relative_error(&frozen.forward(&clips, &policy).logits_nk, &expected);
+        assert!(error <= 1e-5, "frozen, {policy:?}: relative error {error}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ struct CallAfter {
 }
 
 unsafe extern "C" {
-    fn vared_pack(weight: Raw, convolution: *const Convolution) -> Raw;
+    fn vared_pack(weight: Raw, convolution: *const Convolution, x: Raw) -> Raw;
     fn vared_convolve(x: Raw, packed: Raw, convolution: *const Convolution, after: *const CallAfter) -> Raw;
     fn vared_depthwise_applies(kernel: *const i64, stride: *const i64) -> c_int;
     fn vared_depthwise(
@@ -43,7 +43,7 @@ unsafe extern "C" {
 }
 
 /// The part of a convolution that is computed: the first `outputs` filters, of every `every`-th frame.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Part {
     pub(crate) outputs: i64,
     pub(crate) every: i64,
@@ -60,20 +60,21 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(conv: &Conv, outputs: i64, norm: Option<Running>) -> Self {
+    /// For features like `x`.
+    fn new(conv: &Conv, part: Part, norm: Option<Running>, x: &Tensor) -> Self {
         tch::no_grad(|| {
-            let weight = conv.weight.narrow(0, 0, outputs);
+            let weight = conv.weight.narrow(0, 0, part.outputs);
             let (weight, shift) = match norm.map(|norm| norm.affine()) {
                 Some((scale, shift)) => (weight * scale.view([-1, 1, 1, 1, 1]), Some(shift)),
                 None => (weight, None),
             };
             if is_depthwise(&conv.config) {
-                let weight = weight.reshape([outputs, -1]).transpose(0, 1).contiguous();
+                let weight = weight.reshape([part.outputs, -1]).transpose(0, 1).contiguous();
                 return Self { weight, shift, depthwise: true };
             }
-            let convolution = convolution(&conv.config, Part { outputs, every: 1 });
-            // SAFETY: both pointers live until the call returns.
-            let packed = unsafe { vared_pack(raw(&weight), &convolution) };
+            let convolution = convolution(&conv.config, part);
+            // SAFETY: every pointer lives until the call returns.
+            let packed = unsafe { vared_pack(raw(&weight), &convolution, raw(x)) };
             Self { weight: owned(packed, "packing a convolution's weights"), shift, depthwise: false }
         })
     }
@@ -91,26 +92,31 @@ impl Packed {
     }
 }
 
-/// What a convolution has packed: by number of filters, with and without the norm.
+/// What a convolution has packed, by part, with and without the norm, for one state of the weights.
 ///
-/// Packing costs about as much as computing a few frames, so a network whose weights don't change any more keeps its packs
-/// ([`crate::Pass::frozen`]).
+/// Packing costs as much as computing some clips, so it is done where the weights stay ([`crate::Pass::weights`]).
 #[derive(Debug, Default)]
-pub(crate) struct Packs(RefCell<BTreeMap<(i64, bool), Packed>>);
+pub(crate) struct Packs(RefCell<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    weights: u64,
+    packs: BTreeMap<(Part, bool), Packed>,
+}
 
 impl Conv {
-    /// `part` of the convolution, and what comes after it; channels last.
-    pub(crate) fn infer(&self, x_ncthw: &Tensor, part: Part, after: &After, frozen: bool) -> Tensor {
+    /// `part` of the convolution, and what comes after it; channels last. `weights` is the state of the weights.
+    pub(crate) fn infer(&self, x_ncthw: &Tensor, part: Part, after: &After, weights: u64) -> Tensor {
         if self.config.groups > 1 && !is_depthwise(&self.config) {
             return after.apply(self.forward_part(x_ncthw, part.outputs, part.every), false);
         }
-        let make = || Packed::new(self, part.outputs, after.norm.map(|norm| norm.running()));
-        let run = |packed: &Packed| self.run(packed, x_ncthw, part, after);
-        if !frozen {
-            return run(&make());
+        let mut kept = self.packs.0.borrow_mut();
+        if kept.weights != weights {
+            *kept = Kept { weights, packs: BTreeMap::new() };
         }
-        let mut packs = self.packs.0.borrow_mut();
-        run(packs.entry((part.outputs, after.norm.is_some())).or_insert_with(make))
+        let make = || Packed::new(self, part, after.norm.map(|norm| norm.running()), x_ncthw);
+        let packed = kept.packs.entry((part, after.norm.is_some())).or_insert_with(make);
+        self.run(packed, x_ncthw, part, after)
     }
 
     fn run(&self, packed: &Packed, x_ncthw: &Tensor, part: Part, after: &After) -> Tensor {
@@ -185,8 +191,8 @@ mod tests {
                 activation,
             };
             let expected = tch::no_grad(|| after.apply(expected, false));
-            for frozen in [false, true, true] {
-                let y = tch::no_grad(|| conv.infer(&x, part, &after, frozen));
+            for weights in [1, 1, 2] {
+                let y = tch::no_grad(|| conv.infer(&x, part, &after, weights));
                 prop_assert_eq!(y.size(), expected.size());
                 let error = (&y - &expected).abs().max().double_value(&[]);
                 prop_assert!(error <= 2e-5 * (1.0 + expected.abs().max().double_value(&[])), "error {}", error);

@@ -89,18 +89,19 @@ impl DynamicConv {
         y
     }
 
-    /// The layer and what comes after it, in inference on the CPU: what is rebuilt is finished on the way out.
-    pub(crate) fn infer(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
+    /// The layer and what comes after it, in inference on the CPU with this state of the weights: what is rebuilt is finished on
+    /// the way out.
+    pub(crate) fn infer(&self, x_ncthw: &Tensor, (after, weights): (&After, u64), pass: &mut Pass) -> Tensor {
         let gates = self.decide(x_ncthw, pass);
         let part = |x: &Tensor, shortcut: Option<&Tensor>, gates: &LayerGates, live: &Live| {
             let bare = After { norm: None, shortcut: None, activation: Activation::None };
-            let f = self.conv.infer(x, self.needed(live), &bare, pass.frozen);
+            let f = self.conv.infer(x, self.needed(live), &bare, weights);
             let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
             fused::fill(&mixer, &f, (gates, self.frames_out(x.size()[2])), &After { shortcut, ..*after })
         };
         let everything = Part { outputs: self.conv.config.outputs, every: 1 };
         let y = match pass.policy {
-            Policy::Full => self.conv.infer(x_ncthw, everything, after, pass.frozen),
+            Policy::Full => self.conv.infer(x_ncthw, everything, after, weights),
             Policy::Soft => part(x_ncthw, after.shortcut, &gates, &Live::all(&self.options)),
             Policy::Fixed(_) | Policy::Skip => by_group((x_ncthw, after.shortcut), &gates, part),
         };

@@ -118,14 +118,15 @@ pub struct Pass<'a> {
     pub dropout_seed: Option<u64>,
     /// Who looks on, if anybody.
     pub observer: Option<&'a mut dyn Observer>,
-    /// The weights don't change any more: what is prepared from them for inference is kept.
-    pub frozen: bool,
+    /// Which state of the weights this is, by a number that the caller gives it. What layers prepare from them for inference on
+    /// the CPU is kept for passes of the same number; without one nothing is prepared, and inference is slower.
+    pub weights: Option<u64>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass that has not begun.
     pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
-        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None, frozen: false }
+        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None, weights: None }
     }
 
     /// A layer's computation, under the observer's eyes.
