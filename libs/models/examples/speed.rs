@@ -142,7 +142,7 @@ fn threads() -> i32 {
     std::env::var("VARED_THREADS").ok().and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
-/// As a worker does: freed memory is kept for the next tensor instead of going back to the system.
+/// Freed memory is kept for the next tensor instead of going back to the system, for all networks alike.
 fn keep_memory() {
     // SAFETY: sets two numbers of the allocator before any thread is there.
     let kept =
