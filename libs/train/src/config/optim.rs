@@ -9,7 +9,7 @@ use crate::TrainError;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimConfig {
-    /// The rule by which parameters move. Each has settings of its own: [`OptimConfig::rule`].
+    /// The rule by which parameters move. Each has settings of its own: `[optim]` holds them beside it.
     pub kind: OptimKind,
     /// SGD and LARS: share of the last update that the next one keeps. 0.9 if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
