@@ -22,17 +22,14 @@ struct Depthwise {
   float floor;
 };
 
-template <int kTaps, int kStride>
-VARED_INLINE void row_of(const Depthwise& d, const Window& window, const float* begin, float* y) {
-  window_row<kTaps, kStride>(window, d.padding[2], d.w_out, begin, 0, {nullptr, d.floor}, y, d.channels);
-}
-
 // Rows [from, to) of the whole output of one clip, counted through its frames.
-VARED_WIDE void depthwise_rows(const Depthwise& d, const float* x, const float* kernels, const float* begin, float* y,
-                               int64_t from, int64_t to) {
+void depthwise_rows(const Depthwise& d, const float* x, const float* kernels, const float* begin, float* y, int64_t from,
+                    int64_t to) {
+  Window window{{}, 0, static_cast<int>(d.kernel[2]), static_cast<int>(d.stride[2]), d.padding[2], d.step, d.w, d.channels,
+                d.channels};
   for (int64_t at = from; at < to; ++at) {
     const int64_t frame = at / d.h_out * d.stride[0] - d.padding[0], line = at % d.h_out * d.stride[1] - d.padding[1];
-    Window window{{}, 0, d.step, d.w, d.channels};
+    window.rows = 0;
     for (int64_t t = 0; t < d.kernel[0]; ++t) {
       for (int64_t r = 0; r < d.kernel[1]; ++r) {
         if (frame + t < 0 || frame + t >= d.frames || line + r < 0 || line + r >= d.h) continue;
@@ -40,16 +37,7 @@ VARED_WIDE void depthwise_rows(const Depthwise& d, const float* x, const float* 
         window.row[window.rows++] = {row, kernels + (t * d.kernel[1] + r) * d.kernel[2] * d.channels};
       }
     }
-    float* target = y + at * d.w_out * d.channels;
-    if (d.kernel[2] == 3 && d.stride[2] == 1) {
-      row_of<3, 1>(d, window, begin, target);
-    } else if (d.kernel[2] == 3) {
-      row_of<3, 2>(d, window, begin, target);
-    } else if (d.stride[2] == 1) {
-      row_of<1, 1>(d, window, begin, target);
-    } else {
-      row_of<1, 2>(d, window, begin, target);
-    }
+    window_row(window, begin, {nullptr, d.floor}, {y + at * d.w_out * d.channels, d.w_out, d.channels}, nullptr);
   }
 }
 
@@ -64,6 +52,7 @@ at::Tensor depthwise(const at::Tensor& features, const at::Tensor& kernels, cons
   }
   d.frames_out = out[0], d.h_out = out[1], d.w_out = out[2];
   d.floor = after.relu ? 0.f : -std::numeric_limits<float>::infinity();
+  require(d.padding[0] < d.kernel[0] && d.padding[1] < d.kernel[1] && d.padding[2] < d.kernel[2], "less padding than taps");
   require(d.step >= d.channels && kernels.is_contiguous() && kernels.size(0) == kernel[0] * kernel[1] * kernel[2], "kernels");
   require(vared_depthwise_applies(kernel, c.stride) != 0, "a depthwise kernel of a kind that is here");
   const at::Tensor begin = after.shift == nullptr ? at::zeros({d.channels}, x.options()) : *after.shift;
