@@ -6,6 +6,7 @@ pub mod export;
 pub mod forward;
 pub mod import;
 pub mod measure;
+pub mod memory;
 pub mod network;
 pub mod profile;
 mod recipe;

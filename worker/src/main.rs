@@ -9,6 +9,7 @@ use runtime::telemetry;
 use worker::args::Args;
 
 fn main() -> ExitCode {
+    worker::device::memory::keep_freed();
     match exit::parse::<Args>() {
         Ok(args) => exit::report(start(args)),
         Err(code) => code,
