@@ -26,14 +26,19 @@ pub enum Command {
     /// `--workers N` starts its own loader; start more by hand (or by the Helm chart) when workers wait for data.
     /// Settings of the run (which clips, frames, crops) are in the recipe, which the coordinator sends.
     Serve(ServeArgs),
-    /// Make a data set of your own videos: shards, and an index that lists them.
+    /// Make a data set of your own videos: WebDataset shards, and an index that lists them.
     ///
-    /// Videos come from a folder with one sub-folder a class, or from a list of `path label` lines as Kinetics has
-    /// them. The files' bytes stay as they are. Every file is decoded once on the way; broken ones are named and left
-    /// out. The index is written last: before that there is no data set at the URL.
+    /// Videos come from a folder with one sub-folder a class, from a list, from the official Kinetics csv or from
+    /// WebDataset shards; on this machine or in a store. Every file is decoded once on the way; broken ones are named
+    /// and left out. The index is written last: before that there is no data set at the URL.
+    ///
+    /// Killed, or stopped by Ctrl-C? The same command goes on after the last finished shard. The objects are the same
+    /// bytes whatever the number of jobs and however often it was killed.
+    ///
+    /// Memory: --memory-mib for videos, three times --shard-mib for shards, and what the decoder takes for each job.
     ///
     /// Exit codes: 0 all clips are packed; 1 some were left out (the data set is complete without them), or it failed;
-    /// 78 the list or a flag is wrong, nothing was written.
+    /// 75 stopped, go on with the same command; 78 the list or a flag is wrong, nothing was written.
     #[command(after_help = PACK_EXAMPLES)]
     Pack(PackArgs),
     /// Make the labelled demo data set: short clips under eight camera motions, the motion is the label.
@@ -44,10 +49,22 @@ pub enum Command {
     Demo(DemoArgs),
 }
 
-const PACK_EXAMPLES: &str = "Examples:
+const PACK_EXAMPLES: &str = "\
+What --from may name:
+  DIR             a sub-folder a class, searched with all that is below
+  LIST            a line `path label` a clip (space, tab or comma between; the label is a number or a class name; a
+                  path with the separator in it may be quoted), or mmaction's `path total_frames label`
+  KINETICS.csv    the official one: label,youtube_id,time_start,time_end,split; the files are found below --root
+                  by their names, <id>_<start>_<end>.mp4 (six digits each) or <id>.mp4, in whatever folders
+  DIR of .tar     a WebDataset: members <key>.mp4 and <key>.cls, .json (with \"label\") or .txt; also a single .tar
+
+Examples:
   dataloader pack --from videos/train --to .vared/data/mine/train \\
                   --val-from videos/val --val-to .vared/data/mine/val
-  dataloader pack --from train.csv --to s3://bucket/k400/train --classes names.txt";
+  dataloader pack --from train.csv --to s3://bucket/k400/train --classes names.txt
+  dataloader pack --from k400/train.csv --root k400/videos --keep-going --report missing.json \\
+                  --reencode 256 --to s3://bucket/k400-256/train
+  dataloader pack --from s3://bucket/shards --to s3://bucket/mine/train --dry-run";
 
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
@@ -78,32 +95,56 @@ pub struct ServeArgs {
 /// Flags of `pack`.
 #[derive(Debug, Clone, Flags)]
 pub struct PackArgs {
-    /// A folder with one sub-folder a class, or a list with a line `path label` a clip (separated by a space, a tab or
-    /// a comma; the label is a number or a class name; a path with the separator in it may be quoted).
-    #[arg(long, value_name = "DIR|LIST")]
-    pub from: PathBuf,
+    /// The videos and their classes; see below.
+    #[arg(long, value_name = "DIR|LIST|URL")]
+    pub from: String,
     /// Where the data set goes: a folder, file:///…, s3://BUCKET/PREFIX.
     #[arg(long, value_name = "URL")]
     pub to: String,
     /// Held-out clips, packed with the same classes.
-    #[arg(long, value_name = "DIR|LIST", requires = "val_to")]
-    pub val_from: Option<PathBuf>,
+    #[arg(long, value_name = "DIR|LIST|URL", requires = "val_to")]
+    pub val_from: Option<String>,
     /// Where the held-out clips go.
     #[arg(long, value_name = "URL", requires = "val_from")]
     pub val_to: Option<String>,
     /// Class names, one a line, in the order of their labels [default: the names found, sorted].
     #[arg(long, value_name = "FILE")]
-    pub classes: Option<PathBuf>,
-    /// Folder that the paths of a list are relative to [default: the folder of the list].
-    #[arg(long, value_name = "DIR")]
-    pub root: Option<PathBuf>,
+    pub classes: Option<String>,
+    /// Folder or URL that the files of a list are below [default: where the list is].
+    #[arg(long, value_name = "DIR|URL")]
+    pub root: Option<String>,
+    /// Rows of a Kinetics csv to take.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// The same for --val-from.
+    #[arg(long, value_name = "NAME", requires = "val_from")]
+    pub val_split: Option<String>,
+    /// Pack the files as they are: not a byte is changed [default].
+    #[arg(long, conflicts_with = "reencode")]
+    pub keep: bool,
+    /// Encode anew with this short side (smaller videos keep their size): H.264, a key frame every 16 frames, no
+    /// B-frames, no sound. Costs time once; afterwards clips decode several times as fast. Needs the ffmpeg program.
+    #[arg(long, value_name = "SIDE", value_parser = crate::config::short_side)]
+    pub reencode: Option<u32>,
     /// Size at which a shard is closed, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub shard_mib: u64,
+    /// Videos that are decoded side by side [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: Option<u64>,
+    /// Memory for videos that are being read and decoded, MiB. A larger one goes alone.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub memory_mib: u64,
+    /// Only check the list: every line is looked at and every file looked for, nothing is decoded or written.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write what was packed, and each video that was not with its reason, to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
     /// Go on without missing files, and end with 0 although clips were left out.
     #[arg(long)]
     pub keep_going: bool,
-    /// Replace a data set that is there already.
+    /// Replace a data set, or an unfinished pack of other videos, that is there already.
     #[arg(long)]
     pub replace: bool,
 }

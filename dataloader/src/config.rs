@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::args::ServeArgs;
+use crate::args::{PackArgs, ServeArgs};
+use crate::commands::pack::plan::{Mode, Settings};
 
 /// How one loader serves.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +86,29 @@ impl TryFrom<ServeArgs> for Config {
             patience: PATIENCE,
         })
     }
+}
+
+impl PackArgs {
+    /// How the data sets are packed.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            mode: self.reencode.map_or(Mode::Keep, Mode::Reencode),
+            shard_bytes: self.shard_mib * MIB,
+            jobs: jobs(self.jobs),
+            memory_bytes: self.memory_mib * MIB,
+        }
+    }
+}
+
+/// How many videos are worked on side by side.
+pub fn jobs(asked: Option<u64>) -> usize {
+    asked.map_or_else(cores, |n| n as usize)
+}
+
+/// The short side of a video that is encoded anew: the colours of H.264 come in blocks of two pixels.
+pub fn short_side(text: &str) -> Result<u32, String> {
+    let side = text.parse::<u32>().ok().filter(|side| (32..=2160).contains(side) && side.is_multiple_of(2));
+    side.ok_or_else(|| "it must be an even number of pixels from 32 to 2160, such as 128, 256 or 320".to_owned())
 }
 
 /// Until the coordinator says which patience the run has.

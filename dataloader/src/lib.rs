@@ -14,3 +14,4 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod grpc;
+pub mod sources;

@@ -1,5 +1,6 @@
 //! What the program does, one file or folder a command.
 
 pub mod demo;
+mod ffmpeg;
 pub mod pack;
 pub mod serve;

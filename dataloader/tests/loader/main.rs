@@ -4,6 +4,7 @@ mod demo;
 mod footage;
 mod pack;
 mod refusals;
+mod resume;
 mod run;
 mod serve;
 mod views;

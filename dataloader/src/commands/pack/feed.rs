@@ -1,0 +1,126 @@
+//! Videos read and examined side by side, and handed on in their order, within a budget of memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::examine::{Examined, check_length, examine};
+use super::plan::{Item, Mode, Settings};
+use super::reencode;
+
+/// Reads under way for each video that is examined: a store answers late.
+const READS_A_JOB: usize = 4;
+/// Unit of the budget: permits are counted in 32 bits.
+const UNIT_BYTES: u64 = 1 << 10;
+
+/// The memory that videos may take at a time.
+#[derive(Clone)]
+pub struct Budget {
+    free: Arc<Semaphore>,
+    units: u32,
+}
+
+/// A share of the budget, given back when dropped.
+pub type Share = OwnedSemaphorePermit;
+
+/// A video, its share of the budget, and what was found.
+pub struct Fed {
+    /// The video.
+    pub item: Item,
+    /// Its content and what is known of it, or why it can't be packed.
+    pub outcome: Result<Examined, String>,
+    /// Until the content is let go.
+    pub share: Share,
+}
+
+impl Budget {
+    /// A budget of that many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX).clamp(1, 1 << 28);
+        Self { free: Arc::new(Semaphore::new(units as usize)), units }
+    }
+
+    /// Waits for room. What is larger than the whole budget goes alone.
+    ///
+    /// Ask in the order in which the shares will be given back, one after the other: then whoever is to go first never
+    /// waits for those behind.
+    pub async fn take(&self, bytes: u64) -> Share {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).clamp(1, self.units);
+        Arc::clone(&self.free).acquire_many_owned(units).await.expect("the budget is never closed")
+    }
+}
+
+/// The videos in their order, each read, decoded once and, where that is asked for, encoded anew.
+pub fn feed(items: impl Iterator<Item = Item>, settings: Settings) -> impl Stream<Item = Fed> {
+    let Settings { mode, jobs, memory_bytes, .. } = settings;
+    let budget = Budget::new(memory_bytes);
+    futures::stream::iter(items)
+        .then(move |item| {
+            let budget = budget.clone();
+            async move {
+                // The decoder holds the packets beside the file.
+                let share = budget.take(2 * item.entry.length_bytes).await;
+                (item, share)
+            }
+        })
+        .map(|(item, share)| async move {
+            let bytes = read(&item).await;
+            (item, bytes, share)
+        })
+        .buffered(jobs * READS_A_JOB)
+        .map(move |(item, bytes, share)| async move {
+            let outcome = match bytes {
+                Ok(bytes) => prepared(bytes, mode).await,
+                Err(reason) => Err(reason),
+            };
+            Fed { item, outcome, share }
+        })
+        .buffered(jobs)
+}
+
+async fn read(item: &Item) -> Result<Bytes, String> {
+    check_length(item.entry.length_bytes)?;
+    let bytes = item
+        .entry
+        .place
+        .read(item.entry.range.clone())
+        .await
+        .map_err(|why| if why.starts_with("can't read") { why } else { format!("can't read it: {why}") })?;
+    check_length(bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+async fn prepared(bytes: Bytes, mode: Mode) -> Result<Examined, String> {
+    let original = examined(bytes).await?;
+    match mode {
+        Mode::Keep => Ok(original),
+        Mode::Reencode(side) => examined(reencode::encode(&original, side).await?).await,
+    }
+}
+
+/// On a thread that may block: decoding would hold up reads and uploads.
+pub async fn examined(bytes: Bytes) -> Result<Examined, String> {
+    let outcome = tokio::task::spawn_blocking(move || examine(bytes)).await;
+    outcome.unwrap_or_else(|fault| Err(format!("the decoder failed on it: {fault}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_budget_is_shared_and_what_exceeds_it_goes_alone() {
+        let budget = Budget::new(10 << 10);
+        let small = budget.take(4 << 10).await;
+        assert!(budget.take(1 << 40).now_or_never().is_none(), "it waits for the small one");
+        drop(small);
+        let huge = budget.take(1 << 40).now_or_never().expect("alone");
+        assert!(budget.take(1).now_or_never().is_none(), "nobody fits beside it");
+        drop(huge);
+        assert!(budget.take(1).now_or_never().is_some());
+    }
+}
