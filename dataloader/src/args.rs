@@ -41,6 +41,23 @@ pub enum Command {
     /// 75 stopped, go on with the same command; 78 the list or a flag is wrong, nothing was written.
     #[command(after_help = PACK_EXAMPLES)]
     Pack(PackArgs),
+    /// Compare a data set with its index: is every clip there, unchanged, and does it decode?
+    ///
+    /// For each clip: its object exists and is long enough, the checksum is that of the index, it decodes, its size and
+    /// number of frames are those of the index. Every bad clip is named with its reason.
+    ///
+    /// Exit codes: 0 all are good; 1 some are bad, each was named; 75 stopped, or the store does not answer; 78 there is
+    /// no data set, or a flag is wrong.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Write the index over videos or WebDataset shards that are in a store already; nothing is copied.
+    ///
+    /// The classes are those of the folders, of the shards' labels, or of a list whose paths are relative to the URL.
+    /// Every video is read and decoded once. Killed? The same command goes on.
+    ///
+    /// Exit codes: as of `pack`.
+    #[command(after_help = INDEX_EXAMPLES)]
+    Index(IndexArgs),
     /// Make the labelled demo data set: short clips under eight camera motions, the motion is the label.
     ///
     /// Cut by the `ffmpeg` program from the videos in a folder (train and held-out clips from different videos), or
@@ -65,6 +82,14 @@ Examples:
   dataloader pack --from k400/train.csv --root k400/videos --keep-going --report missing.json \\
                   --reencode 256 --to s3://bucket/k400-256/train
   dataloader pack --from s3://bucket/shards --to s3://bucket/mine/train --dry-run";
+
+const CHECK_EXAMPLES: &str = "Examples:
+  dataloader check .vared/data/mine/train
+  dataloader check s3://bucket/k400/train --state k400.check --json > k400.json";
+
+const INDEX_EXAMPLES: &str = "Examples:
+  dataloader index s3://bucket/webdataset/train --classes names.txt
+  dataloader index s3://bucket/videos --list train.csv";
 
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
@@ -145,6 +170,65 @@ pub struct PackArgs {
     #[arg(long)]
     pub keep_going: bool,
     /// Replace a data set, or an unfinished pack of other videos, that is there already.
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Flags)]
+pub struct CheckArgs {
+    /// The data set: a folder, file:///…, s3://BUCKET/PREFIX.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Keep in this file how far the check is: after any end, a kill too, the same command goes on. It is removed when
+    /// all is checked.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Print one JSON object instead of lines: url, digest, clips, bytes, decoded, bad [clip, key, object, fault, reason].
+    #[arg(long)]
+    pub json: bool,
+    /// Only read and compare checksums.
+    #[arg(long)]
+    pub no_decode: bool,
+    /// Clips that are decoded side by side [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: Option<u64>,
+    /// Memory for clips that are being read and decoded, MiB. A larger one goes alone.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub memory_mib: u64,
+}
+
+/// Flags of `index`.
+#[derive(Debug, Clone, Flags)]
+pub struct IndexArgs {
+    /// Where the videos or shards are, and the index will be: a folder, file:///…, s3://BUCKET/PREFIX.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Which videos there, and their classes: a list as `pack --from` takes it [default: a folder a class, or shards].
+    #[arg(long, value_name = "LIST|URL")]
+    pub list: Option<String>,
+    /// Rows of a Kinetics csv to take.
+    #[arg(long, value_name = "NAME", requires = "list")]
+    pub split: Option<String>,
+    /// Class names, one a line, in the order of their labels [default: the names found, sorted].
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<String>,
+    /// Videos that are decoded side by side [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: Option<u64>,
+    /// Memory for videos that are being read and decoded, MiB. A larger one goes alone.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub memory_mib: u64,
+    /// Only check the list and look for the files.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write what was indexed, and each video that was not with its reason, to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Go on without missing files, and end with 0 although clips were left out.
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Replace an index that is there already.
     #[arg(long)]
     pub replace: bool,
 }

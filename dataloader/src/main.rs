@@ -22,6 +22,8 @@ fn run(args: Args) -> anyhow::Result<Code> {
         match args.command {
             Command::Serve(args) => commands::serve::main(args, shutdown).await,
             Command::Pack(args) => commands::pack::main(args, shutdown).await,
+            Command::Check(args) => commands::check::main(args, shutdown).await,
+            Command::Index(args) => commands::index::main(args, shutdown).await,
             Command::Demo(args) => commands::demo::main(args, shutdown).await,
         }
     });

@@ -48,6 +48,15 @@ pub struct Found {
     pub length_bytes: u64,
 }
 
+/// Why bytes can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Something is wrong with this one; others may be good.
+    File(String),
+    /// It would be any other as well: the store is away, the disk is full.
+    Any(String),
+}
+
 /// What a path or URL names.
 #[derive(Debug)]
 pub enum Opened {
@@ -124,7 +133,8 @@ impl Root {
     /// The content of a text file, without its byte order mark.
     pub async fn text(&self, name: &str) -> Result<String, ListError> {
         let failed = |why| ListError::Read { path: self.show_below(name), why };
-        let bytes = self.place(name).map_err(failed)?.read(None).await.map_err(failed)?;
+        let read = self.place(name).map_err(failed)?.read(None).await;
+        let bytes = read.map_err(|(Trouble::File(why) | Trouble::Any(why))| failed(why))?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let text = std::str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|_| failed("it is no text in UTF-8: save it as such".to_owned()))
@@ -192,8 +202,23 @@ impl Root {
 }
 
 impl Place {
+    /// Its name below a root, if it is there.
+    pub fn name_below(&self, root: &Root) -> Option<String> {
+        match (self, root) {
+            (Self::File(path), Root::Folder(folder)) => {
+                let (path, folder) = (path::absolute(path).ok()?, path::absolute(folder).ok()?);
+                let below = path.strip_prefix(folder).ok()?.to_str()?;
+                Some(below.to_owned())
+            }
+            (Self::Object(_, path), Root::Store(store)) => {
+                path.prefix_matches(&store.root).then(|| relative(store, path))
+            }
+            _ => None,
+        }
+    }
+
     /// Its bytes, or a part of them.
-    pub async fn read(&self, range: Option<Range<u64>>) -> Result<Bytes, String> {
+    pub async fn read(&self, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
         match self {
             Self::Object(store, path) => {
                 let read = match range {
@@ -201,16 +226,28 @@ impl Place {
                     None => async { store.store.get(path).await?.bytes().await }.await,
                 };
                 read.map_err(|error| match error {
-                    object_store::Error::NotFound { .. } => "there is no such object".to_owned(),
-                    error => format!("can't read it: {error}"),
+                    error if is_of_one(&error) => Trouble::File(format!("can't read it: {error}")),
+                    error => Trouble::Any(format!("the store {} does not answer: {error}", store.url)),
                 })
             }
             Self::File(path) => {
                 let path = path.clone();
                 let read = tokio::task::spawn_blocking(move || read_local(&path, range)).await;
-                read.map_err(|fault| fault.to_string())?.map_err(|error| sentence(&error))
+                let read = read.map_err(|fault| Trouble::Any(fault.to_string()))?;
+                read.map_err(|error| Trouble::File(format!("can't read it: {}", sentence(&error))))
             }
         }
+    }
+}
+
+/// Whether an error is of one object, so that another might be read all the same.
+pub fn is_of_one(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } | E::PermissionDenied { .. } | E::InvalidPath { .. } => true,
+        // A range beyond the object's end comes as a generic error, too.
+        E::Generic { source, .. } => source.to_string().to_ascii_lowercase().contains("range"),
+        _ => false,
     }
 }
 

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use tokio::runtime::Handle;
 
 use super::lines::parse_label;
-use super::{Entry, Fault, Found, Label, ListError, Listing, Place, Root, is_video};
+use super::{Entry, Fault, Found, Label, ListError, Listing, Place, Root, Trouble, is_video};
 
 /// Shards that are listed side by side.
 const SHARDS: usize = 16;
@@ -170,7 +170,8 @@ impl Read for Window {
         }
         if self.position < self.start || self.position >= self.start + self.bytes.len() as u64 {
             let range = self.position..(self.position + WINDOW_BYTES).min(self.length_bytes);
-            self.bytes = self.handle.block_on(self.place.read(Some(range))).map_err(io::Error::other)?;
+            let read = self.handle.block_on(self.place.read(Some(range)));
+            self.bytes = read.map_err(|(Trouble::File(why) | Trouble::Any(why))| io::Error::other(why))?;
             self.start = self.position;
         }
         let there = &self.bytes[(self.position - self.start) as usize..];

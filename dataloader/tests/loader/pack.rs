@@ -93,13 +93,20 @@ async fn broken_files_are_left_out_and_the_exit_code_says_so() {
 
 #[tokio::test]
 async fn a_data_set_is_not_overwritten_unasked() {
-    let from = folder(&[("run/a.mp4", &videos()[0])]);
-    let to = ["--from", text(from.path()), "--to", "memory://pack-twice"];
-    assert_eq!(run(&to).await.expect("packs"), Code::Done);
-    let error = run(&to).await.expect_err("is there");
+    let url = "memory://pack-twice";
+    let (one, other) = (folder(&[("run/a.mp4", &videos()[0])]), folder(&[("run/b.mp4", &videos()[1])]));
+    let pack = async |from: &tempfile::TempDir, more: &[&str]| {
+        run(&[&["--from", text(from.path()), "--to", url], more].concat()).await
+    };
+    assert_eq!(pack(&one, &[]).await.expect("packs"), Code::Done);
+    let first = index(url).await;
+    assert_eq!(pack(&one, &[]).await.expect("it is there already"), Code::Done);
+    let error = pack(&other, &[]).await.expect_err("another one is there");
     assert_eq!(code_of(&error), Code::Misconfigured);
-    assert!(error.to_string().starts_with("there is a data set at memory://pack-twice already"), "{error}");
-    assert_eq!(run(&[&to[..], &["--replace"]].concat()).await.expect("replaces"), Code::Done);
+    assert!(error.to_string().starts_with("there is another data set at memory://pack-twice already"), "{error}");
+    assert_eq!(index(url).await, first);
+    assert_eq!(pack(&other, &["--replace"]).await.expect("replaces"), Code::Done);
+    assert_ne!(index(url).await, first);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use runtime::telemetry;
 use self::footage::{Footage, Source};
 use self::motion::{CLIP_FRAMES, Cut, Motion, Stage};
 use super::pack::plan::{Mode, Plan, Settings};
-use super::pack::write::{self, Target};
+use super::pack::target::{self, Target};
 use super::pack::{self, report};
 use crate::args::DemoArgs;
 use crate::config::cores;
@@ -43,8 +43,8 @@ pub async fn main(args: DemoArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
         None => footage::render(),
     };
     let place = |split: &str| format!("{}/{split}", args.to.trim_end_matches('/'));
-    let (train, val) = (write::place(&place("train"))?, write::place(&place("val"))?);
-    if !args.replace && write::exists(&train).await? && write::exists(&val).await? {
+    let (train, val) = (target::place(&place("train"))?, target::place(&place("val"))?);
+    if !args.replace && target::exists(&train).await? && target::exists(&val).await? {
         telemetry::print(format_args!("the demo data set is at {} already (--replace makes it anew)", args.to));
         return Ok(Code::Done);
     }

@@ -9,9 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::examine::{Examined, check_length, examine};
 use super::plan::{Item, Mode, Settings};
 use super::reencode;
+use crate::sources::Trouble;
 
 /// Reads under way for each video that is examined: a store answers late.
-const READS_A_JOB: usize = 4;
+pub const READS_A_JOB: usize = 4;
 /// Unit of the budget: permits are counted in 32 bits.
 const UNIT_BYTES: u64 = 1 << 10;
 
@@ -30,7 +31,7 @@ pub struct Fed {
     /// The video.
     pub item: Item,
     /// Its content and what is known of it, or why it can't be packed.
-    pub outcome: Result<Examined, String>,
+    pub outcome: Result<Examined, Trouble>,
     /// Until the content is let go.
     pub share: Share,
 }
@@ -73,30 +74,25 @@ pub fn feed(items: impl Iterator<Item = Item>, settings: Settings) -> impl Strea
         .map(move |(item, bytes, share)| async move {
             let outcome = match bytes {
                 Ok(bytes) => prepared(bytes, mode).await,
-                Err(reason) => Err(reason),
+                Err(trouble) => Err(trouble),
             };
             Fed { item, outcome, share }
         })
         .buffered(jobs)
 }
 
-async fn read(item: &Item) -> Result<Bytes, String> {
-    check_length(item.entry.length_bytes)?;
-    let bytes = item
-        .entry
-        .place
-        .read(item.entry.range.clone())
-        .await
-        .map_err(|why| if why.starts_with("can't read") { why } else { format!("can't read it: {why}") })?;
-    check_length(bytes.len() as u64)?;
+async fn read(item: &Item) -> Result<Bytes, Trouble> {
+    check_length(item.entry.length_bytes).map_err(Trouble::File)?;
+    let bytes = item.entry.place.read(item.entry.range.clone()).await?;
+    check_length(bytes.len() as u64).map_err(Trouble::File)?;
     Ok(bytes)
 }
 
-async fn prepared(bytes: Bytes, mode: Mode) -> Result<Examined, String> {
-    let original = examined(bytes).await?;
+async fn prepared(bytes: Bytes, mode: Mode) -> Result<Examined, Trouble> {
+    let original = examined(bytes).await.map_err(Trouble::File)?;
     match mode {
-        Mode::Keep => Ok(original),
-        Mode::Reencode(side) => examined(reencode::encode(&original, side).await?).await,
+        Mode::Keep | Mode::InPlace => Ok(original),
+        Mode::Reencode(side) => examined(reencode::encode(&original, side).await?).await.map_err(Trouble::File),
     }
 }
 

@@ -4,12 +4,14 @@
 //! sources ── Plan (keys, labels, identity) ── feed: read, decode once, encode anew ── Writer: shard, part, …, index
 //! ```
 
+pub mod draft;
 pub mod examine;
 pub mod feed;
 pub mod journal;
 pub mod plan;
 pub mod reencode;
 pub mod report;
+pub mod target;
 pub mod write;
 
 use anyhow::anyhow;
@@ -17,24 +19,22 @@ use futures::StreamExt;
 use runtime::exit::{Code, WithCode};
 use runtime::progress::Progress;
 use runtime::shutdown::Shutdown;
+use runtime::telemetry;
 
 use self::feed::{Fed, feed};
-use self::plan::{Mode, Plan};
+use self::plan::{Item, Mode, Plan};
 use self::report::Packed;
-use self::write::{Target, Writer};
+use self::target::Target;
+use self::write::Writer;
 use super::ffmpeg;
 use crate::args::PackArgs;
-use crate::sources::{self, Ask, ListError, Listing};
+use crate::sources::{self, Ask, ListError, Listing, Trouble};
 
 /// Checks everything, then packs train and held-out clips.
 pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let plans = match plans(&args).await {
         Ok(plans) => plans,
-        Err(error) => {
-            report::tell_faults(&error);
-            report::save_faults(&error, args.report.as_deref())?;
-            return Err(error).code(Code::Misconfigured);
-        }
+        Err(error) => return Err(report::refused(error, args.report.as_deref())),
     };
     if args.dry_run {
         plans.iter().for_each(|(plan, to)| report::tell_plan(plan, to));
@@ -54,9 +54,7 @@ pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     }
     packed.iter().for_each(report::tell);
     report::save(&packed, args.report.as_deref())?;
-    // The index is complete without them, but who asked for all of them must hear of it.
-    let is_whole = packed.iter().all(|packed| packed.report.left_out.is_empty());
-    Ok(if is_whole || args.keep_going { Code::Done } else { Code::Failed })
+    Ok(report::code(&packed, args.keep_going))
 }
 
 /// Reads the lists. Nothing is written yet, and no video read.
@@ -77,12 +75,18 @@ async fn plans(args: &PackArgs) -> Result<Vec<(Plan, &String)>, ListError> {
     Ok(listings.into_iter().map(|(listing, to)| (Plan::new(listing, classes.clone(), settings), to)).collect())
 }
 
+/// What stops everything, because it would be any video.
+pub fn interrupted(item: &Item, why: &str) -> anyhow::Error {
+    anyhow!("can't go on with {}: {why}; once that is mended the same command goes on", item.entry.name)
+}
+
 /// Packs one data set. Files are examined side by side and written in the order of the listing.
 pub async fn pack(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow::Result<Packed> {
     let Target { store, parts, done } = target;
     let url = store.url.clone();
     if let Some(report) = done {
         journal::clear(&store).await?;
+        telemetry::print(format_args!("all of it is at {url} already; --replace makes it anew"));
         return Ok(Packed { url, report });
     }
     let mut writer = Writer::new(&plan, store, parts);
@@ -102,7 +106,11 @@ pub async fn pack(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow
         let Some(Fed { item, outcome, share }) = next else { break };
         match outcome {
             Ok(video) => writer.add(&item, &video).await?,
-            Err(reason) => writer.leave_out(item, reason),
+            Err(Trouble::File(reason)) => writer.leave_out(item, reason),
+            Err(Trouble::Any(why)) => {
+                writer.uploaded().await?;
+                return Err(interrupted(&item, &why)).code(Code::ComeBack);
+            }
         }
         drop(share);
         progress.add(1);

@@ -14,6 +14,8 @@ pub enum Mode {
     Keep,
     /// Encoded anew, small and cheap to decode, with at most this many pixels on the short side.
     Reencode(u32),
+    /// Not at all: they stay where they are.
+    InPlace,
 }
 
 /// How a data set is packed.
@@ -42,6 +44,8 @@ pub struct Item {
     pub label: u32,
     /// Ending of its member in the shard.
     pub extension: String,
+    /// The object that it stays in, if it is not packed.
+    pub object: String,
 }
 
 /// One data set to write.
@@ -75,10 +79,11 @@ impl Plan {
             let key = entry.key.clone().unwrap_or_else(|| key(entry, &classes[label as usize]));
             let key = only(key, &mut keys);
             let extension = match settings.mode {
-                Mode::Keep => extension_of(&entry.name),
+                Mode::Keep | Mode::InPlace => extension_of(&entry.name),
                 Mode::Reencode(_) => "mp4".to_owned(),
             };
-            items.push(Item { listed: listing.listed(entry), entry: entry.clone(), key, label, extension });
+            let (listed, object) = (listing.listed(entry), String::new());
+            items.push(Item { listed, entry: entry.clone(), key, label, extension, object });
         }
         let identity = identity(&items, &classes, settings);
         Self { items, passed_over: listing.passed_over, classes, settings, identity }
@@ -86,8 +91,11 @@ impl Plan {
 
     /// The settings in words, for whoever must find out what differs.
     pub fn describe(&self) -> String {
-        let mode = self.settings.mode.describe();
-        format!("{} videos, {mode}, shards of {} MiB", self.items.len(), self.settings.shard_bytes >> 20)
+        let (videos, mode) = (self.items.len(), self.settings.mode.describe());
+        match self.settings.mode {
+            Mode::InPlace => format!("{videos} videos, {mode}"),
+            _ => format!("{videos} videos, {mode}, shards of {} MiB", self.settings.shard_bytes >> 20),
+        }
     }
 }
 
@@ -96,6 +104,7 @@ impl Mode {
     pub fn describe(self) -> String {
         match self {
             Self::Keep => "kept as they are".to_owned(),
+            Self::InPlace => "left where they are".to_owned(),
             Self::Reencode(side) => format!("encoded anew at {side} pixels"),
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::examine::Examined;
 use crate::commands::ffmpeg;
+use crate::sources::Trouble;
 
 /// Longest that one call may take, whatever the video.
 const LEAST: Duration = Duration::from_secs(120);
@@ -50,14 +51,20 @@ const H264: [&str; 29] = [
 const MP4: [&str; 6] = ["-movflags", "+faststart", "-fflags", "+bitexact", "-f", "mp4"];
 
 /// The same video in H.264 with `side` pixels on its short side, or fewer if it has fewer.
-pub async fn encode(original: &Examined, side: u32) -> Result<Bytes, String> {
-    let failed = |error: std::io::Error| format!("can't use a temporary file for it: {error}");
+pub async fn encode(original: &Examined, side: u32) -> Result<Bytes, Trouble> {
+    let failed = |error: std::io::Error| Trouble::Any(format!("can't use a temporary file (TMPDIR): {error}"));
     let folder = tempfile::tempdir().map_err(failed)?;
     let (from, to) = (folder.path().join("original"), folder.path().join("encoded.mp4"));
     tokio::fs::write(&from, &original.bytes).await.map_err(failed)?;
     let limit = LEAST + EACH_FRAME * original.frames;
-    ffmpeg::run(&arguments(&from, &to, side), limit).await.map_err(|error| runtime::exit::one_line(&error))?;
+    ffmpeg::run(&arguments(&from, &to, side), limit).await.map_err(|error| blame(runtime::exit::one_line(&error)))?;
     tokio::fs::read(&to).await.map(Bytes::from).map_err(failed)
+}
+
+/// A full disk and a missing program are no fault of the video.
+fn blame(line: String) -> Trouble {
+    let is_ours = ["No space left", "can't run the ffmpeg program"].iter().any(|sign| line.contains(sign));
+    if is_ours { Trouble::Any(line) } else { Trouble::File(line) }
 }
 
 fn arguments(from: &Path, to: &Path, side: u32) -> Vec<String> {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use runtime::exit::{Code, WithCode};
 use runtime::telemetry;
 
-use super::plan::Plan;
+use super::plan::{Mode, Plan};
 use crate::sources::{Fault, LeftOut, ListError};
 
 /// Name of the report below a data set's URL.
@@ -75,8 +75,9 @@ pub fn tell_left_out(left_out: &[LeftOut]) {
 /// Says what a list holds that was only checked.
 pub fn tell_plan(plan: &Plan, to: &str) {
     let bytes: u64 = plan.items.iter().map(|item| item.entry.length_bytes).sum();
+    let what = if plan.settings.mode == Mode::InPlace { "be indexed at" } else { "go to" };
     telemetry::print(format_args!(
-        "the list is good: {} videos of {} classes ({:.1} MB), {}, would go to {to}",
+        "the list is good: {} videos of {} classes ({:.1} MB), {}, would {what} {to}",
         plan.items.len(),
         plan.classes.len(),
         bytes as f64 / 1e6,
@@ -85,18 +86,27 @@ pub fn tell_plan(plan: &Plan, to: &str) {
     tell_left_out(&plan.passed_over);
 }
 
-/// Names every fault of a list; the caller's one-line error follows.
-pub fn tell_faults(error: &ListError) {
-    let ListError::Faults(faults) = error else { return };
-    if faults.len() == 1 {
-        return;
+/// Names every fault of a list, on the screen and in the report; the one-line error follows.
+pub fn refused(error: ListError, file: Option<&Path>) -> anyhow::Error {
+    if let ListError::Faults(faults) = &error {
+        let shown = if faults.len() == 1 { 0 } else { faults.len().min(4 * NAMED) };
+        for Fault { listed, what, .. } in &faults[..shown] {
+            telemetry::print_error(format_args!("{listed}: {what}"));
+        }
+        if faults.len() > 4 * NAMED {
+            telemetry::print_error(format_args!("and {} more; --report FILE names all", faults.len() - 4 * NAMED));
+        }
+        if let Err(failed) = save_json(faults, file) {
+            return failed;
+        }
     }
-    for Fault { listed, what, .. } in faults.iter().take(4 * NAMED) {
-        telemetry::print_error(format_args!("{listed}: {what}"));
-    }
-    if faults.len() > 4 * NAMED {
-        telemetry::print_error(format_args!("and {} more; --report FILE names all", faults.len() - 4 * NAMED));
-    }
+    Err::<(), _>(error).code(Code::Misconfigured).expect_err("it is one")
+}
+
+/// The index is complete without what was left out, but who asked for all of it must hear of it.
+pub fn code(packed: &[Packed], keep_going: bool) -> Code {
+    let is_whole = packed.iter().all(|packed| packed.report.left_out.is_empty());
+    if is_whole || keep_going { Code::Done } else { Code::Failed }
 }
 
 /// Writes the reports as JSON, if a file was named.
@@ -105,13 +115,7 @@ pub fn save(packed: &[Packed], file: Option<&Path>) -> anyhow::Result<()> {
     save_json(&named, file)
 }
 
-/// Writes the faults of a list as JSON, if a file was named.
-pub fn save_faults(error: &ListError, file: Option<&Path>) -> anyhow::Result<()> {
-    let ListError::Faults(faults) = error else { return Ok(()) };
-    save_json(&faults, file)
-}
-
-fn save_json(value: &impl serde::Serialize, file: Option<&Path>) -> anyhow::Result<()> {
+fn save_json<T: serde::Serialize + ?Sized>(value: &T, file: Option<&Path>) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(value).context("can't write the report as JSON")?;
     let written = std::fs::write(file, text + "\n");

@@ -1,0 +1,105 @@
+//! One clip against its entry in the index.
+
+use bytes::Bytes;
+use clips::Clip;
+use futures::{Stream, StreamExt};
+use object_store::{Error, ObjectStoreExt};
+use runtime::store::Store;
+
+use super::Bad;
+use crate::commands::pack::examine::{Examined, Standing};
+use crate::commands::pack::feed::{Budget, READS_A_JOB, examined};
+use crate::error::ClipFault;
+use crate::sources::is_of_one;
+
+/// How a check works.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Clips that are decoded side by side.
+    pub jobs: usize,
+    /// Bytes of clips that are held at a time.
+    pub memory_bytes: u64,
+    /// Whether clips are decoded at all.
+    pub decode: bool,
+}
+
+/// Each clip in order: bad or not. An error is the store's, and of no clip.
+pub fn inspected(
+    store: Store,
+    clips: impl Iterator<Item = (usize, Clip)>,
+    effort: Effort,
+) -> impl Stream<Item = Result<Option<Bad>, Error>> {
+    let Effort { jobs, memory_bytes, decode } = effort;
+    let budget = Budget::new(memory_bytes);
+    futures::stream::iter(clips)
+        .then(move |(number, clip)| {
+            let budget = budget.clone();
+            async move {
+                // The decoder holds the packets beside the file.
+                let share = budget.take(2 * clip.length_bytes).await;
+                (number, clip, share)
+            }
+        })
+        .map(move |(number, clip, share)| {
+            let store = store.clone();
+            async move {
+                let read = read(&store, &clip).await;
+                (number, clip, read, share)
+            }
+        })
+        .buffered(jobs * READS_A_JOB)
+        .map(move |(number, clip, read, share)| async move {
+            let fault = match read? {
+                Ok(bytes) if decode => compared(&clip, bytes).await,
+                Ok(_) => Ok(()),
+                Err(fault) => Err(("store", fault.to_string())),
+            };
+            drop(share);
+            Ok(fault.err().map(|(fault, reason)| Bad {
+                clip: number,
+                key: clip.key,
+                object: clip.object,
+                fault: fault.to_owned(),
+                reason,
+            }))
+        })
+        .buffered(jobs)
+}
+
+/// The clip's bytes, or what is wrong with them; an error if the store does not answer.
+async fn read(store: &Store, clip: &Clip) -> Result<Result<Bytes, ClipFault>, Error> {
+    let object = |reason: String| ClipFault::Object { object: clip.object.clone(), reason };
+    let bytes = match store.store.get_range(&store.path(&clip.object), clip.range_bytes()).await {
+        Ok(bytes) => bytes,
+        Err(error) if is_of_one(&error) => return Ok(Err(object(error.to_string()))),
+        Err(error) => return Err(error),
+    };
+    if bytes.len() as u64 != clip.length_bytes {
+        return Ok(Err(object(format!("{} bytes are there instead of {}", bytes.len(), clip.length_bytes))));
+    }
+    let found = crc32c::crc32c(&bytes);
+    if found != clip.crc32c {
+        let (object, expected) = (clip.object.clone(), clip.crc32c);
+        return Ok(Err(ClipFault::Checksum { object, found, expected }));
+    }
+    Ok(Ok(bytes))
+}
+
+/// Decodes the clip and compares what comes out with the index.
+async fn compared(clip: &Clip, bytes: Bytes) -> Result<(), (&'static str, String)> {
+    let video = examined(bytes).await.map_err(|reason| ("file", reason))?;
+    let Clip { key, label, object, offset_bytes, .. } = clip.clone();
+    let expected = video.clip(Standing { key, label, object, offset_bytes });
+    if expected == *clip { Ok(()) } else { Err(("index", difference(clip, &video))) }
+}
+
+fn difference(clip: &Clip, video: &Examined) -> String {
+    if (video.width, video.height) != (clip.width, clip.height) {
+        let (is, said) = ((video.width, video.height), (clip.width, clip.height));
+        return format!("it is {} x {} pixels, the index says {} x {}", is.0, is.1, said.0, said.1);
+    }
+    if video.frames != clip.frames {
+        return format!("it has {} frames, the index says {}", video.frames, clip.frames);
+    }
+    "the index says other things of it than the file: pack or index it again".to_owned()
+}
