@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use clips::container::sanitise_key;
+
 use super::{Found, Label, ListError, Root, Row, is_video};
 
 /// A row, and the stems that its file may have.
@@ -99,7 +101,9 @@ fn row(line: usize, label: &str, (id, start, end): (&str, &str, &str)) -> Result
         number.map(|s| s.round() as u32).ok_or_else(|| format!("{text:?} is no time in seconds"))
     };
     let timed = format!("{id}_{:06}_{:06}", seconds(start)?, seconds(end)?);
-    let row = Row { line, name: timed.clone(), label: Label::Name(label.to_owned()) };
+    // Whatever folder it is in: results name a clip of Kinetics alike everywhere.
+    let key = Some(sanitise_key(&format!("{label}/{timed}")));
+    let row = Row { line, name: timed.clone(), label: Label::Name(label.to_owned()), key };
     Ok((row, [timed, id.to_owned()]))
 }
 

@@ -49,7 +49,7 @@ pub fn parse(text: &str) -> (Vec<Row>, Vec<(usize, String)>) {
     let (mut rows, mut faults) = (Vec::new(), Vec::new());
     for (number, line) in lines().skip(skipped) {
         match parse_line(line, Shape { separator, has_frames }) {
-            Ok((name, label)) => rows.push(Row { line: number, name, label }),
+            Ok((name, label)) => rows.push(Row { line: number, name, label, key: None }),
             Err(what) => faults.push((number, what)),
         }
     }

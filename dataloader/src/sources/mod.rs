@@ -108,6 +108,14 @@ pub enum ListError {
         /// What the system or the store said.
         why: String,
     },
+    /// The store does not answer: nothing is known of the list.
+    #[error("can't read {path} now: {why}")]
+    Away {
+        /// Which.
+        path: String,
+        /// What the store said.
+        why: String,
+    },
     /// A folder without classes.
     #[error(
         "{path} has no sub-folders with videos and no .tar shards: put the videos of each class into a folder named \
@@ -214,6 +222,8 @@ struct Row {
     line: usize,
     name: String,
     label: Label,
+    /// What the clip is to be called, where the list says so.
+    key: Option<String>,
 }
 
 async fn read_list(from: &str, text: &str, (root, ask): (&Root, &Ask)) -> Result<Listing, ListError> {
@@ -232,10 +242,10 @@ async fn read_list(from: &str, text: &str, (root, ask): (&Root, &Ask)) -> Result
         rows.into_iter().zip(root.look(names).await?).collect()
     };
     let mut listing = Listing { from: from.to_owned(), ..Listing::default() };
-    for (Row { line, name, label }, found) in found {
+    for (Row { line, name, label, key }, found) in found {
         match found {
             Ok(Found { name, place, length_bytes }) => {
-                listing.entries.push(Entry { name, place, range: None, length_bytes, label, line, key: None });
+                listing.entries.push(Entry { name, place, range: None, length_bytes, label, line, key });
             }
             Err(reason) if ask.keep_going => {
                 listing.passed_over.push(LeftOut { listed: listed(from, line, &name), name, reason });
@@ -249,7 +259,7 @@ async fn read_list(from: &str, text: &str, (root, ask): (&Root, &Ask)) -> Result
 
 /// The same file in two lines would be two clips of one content, and one of them under a wrong class.
 fn refuse_twice(mut listing: Listing, keep_going: bool) -> Result<Listing, ListError> {
-    let mut seen: HashMap<(String, u64), usize> = HashMap::with_capacity(listing.entries.len());
+    let mut seen: HashMap<String, usize> = HashMap::with_capacity(listing.entries.len());
     let mut faults = Vec::new();
     let mut again = HashSet::new();
     for (n, entry) in listing.entries.iter().enumerate().filter(|(_, entry)| entry.line > 0) {
@@ -258,21 +268,18 @@ fn refuse_twice(mut listing: Listing, keep_going: bool) -> Result<Listing, ListE
             Place::Object(_, path) => path.to_string(),
         };
         let what = |first: usize| format!("{shown} is in line {first} already");
-        if let Some(first) = seen.get(&(shown.clone(), 0)) {
+        if let Some(first) = seen.get(&shown) {
             faults.push(Fault { listed: listing.listed(entry), what: what(*first), passable: true });
             again.insert(n);
         } else {
-            seen.insert((shown, 0), entry.line);
+            seen.insert(shown, entry.line);
         }
     }
     if !faults.is_empty() && !keep_going {
         return Err(ListError::Faults(faults));
     }
-    let mut n = 0;
-    listing.entries.retain(|_| {
-        n += 1;
-        !again.contains(&(n - 1))
-    });
+    let mut place = 0..;
+    listing.entries.retain(|_| !place.next().is_some_and(|n| again.contains(&n)));
     let passed = faults.into_iter().map(|f| LeftOut { name: f.listed.clone(), listed: f.listed, reason: f.what });
     listing.passed_over.extend(passed);
     Ok(listing)

@@ -86,8 +86,14 @@ pub async fn open(from: &str) -> Result<Opened, ListError> {
             Ok(Opened::File(Root::Store(Store { root: above, url, ..store }), name))
         }
         Err(object_store::Error::NotFound { .. }) => Ok(Opened::Folder(Root::Store(store))),
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err(unread(from, &error)),
     }
+}
+
+/// A place that can't be read, or a store that does not answer.
+fn unread(place: &str, error: &object_store::Error) -> ListError {
+    let (path, why) = (place.to_owned(), error.to_string());
+    if is_of_one(error) { ListError::Read { path, why } } else { ListError::Away { path, why } }
 }
 
 /// The folder or prefix that `--root` names.
@@ -117,6 +123,7 @@ impl Root {
     /// How it is written in messages.
     pub fn show(&self) -> String {
         match self {
+            Self::Folder(path) if path.as_os_str().is_empty() => ".".to_owned(),
             Self::Folder(path) => path.display().to_string(),
             Self::Store(store) => store.url.clone(),
         }
@@ -133,8 +140,10 @@ impl Root {
     /// The content of a text file, without its byte order mark.
     pub async fn text(&self, name: &str) -> Result<String, ListError> {
         let failed = |why| ListError::Read { path: self.show_below(name), why };
-        let read = self.place(name).map_err(failed)?.read(None).await;
-        let bytes = read.map_err(|(Trouble::File(why) | Trouble::Any(why))| failed(why))?;
+        let bytes = self.place(name).map_err(failed)?.read(None).await.map_err(|trouble| match trouble {
+            Trouble::File(why) => failed(why),
+            Trouble::Any(why) => ListError::Away { path: self.show_below(name), why },
+        })?;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let text = std::str::from_utf8(bytes);
         text.map(str::to_owned).map_err(|_| failed("it is no text in UTF-8: save it as such".to_owned()))
@@ -156,6 +165,8 @@ impl Root {
         let mut found = match self {
             Self::Folder(folder) => {
                 let mut found = Vec::new();
+                // Beside a list in the working directory.
+                let folder = if folder.as_os_str().is_empty() { path::Path::new(".") } else { folder };
                 walk(folder, "", &mut found)?;
                 found
             }
@@ -181,23 +192,31 @@ impl Root {
             None
         };
         let look = |name: String| self.look_in_store(name, known.as_ref());
-        Ok(futures::stream::iter(names).map(look).buffered(REQUESTS).collect().await)
+        futures::stream::iter(names).map(look).buffered(REQUESTS).try_collect().await
     }
 
-    async fn look_in_store(&self, name: String, known: Option<&HashMap<String, u64>>) -> Result<Found, String> {
+    async fn look_in_store(
+        &self,
+        name: String,
+        known: Option<&HashMap<String, u64>>,
+    ) -> Result<Result<Found, String>, ListError> {
         let shown = self.show_below(&name);
-        let place = self.place(&name)?;
-        let Place::Object(store, path) = &place else { return Err(format!("{shown} is no object")) };
-        if let Some(known) = known {
-            let below = relative(store, path);
-            let length_bytes = *known.get(&below).ok_or_else(|| format!("there is no object {shown}"))?;
-            return Ok(Found { name, place, length_bytes });
-        }
-        match store.store.head(path).await {
-            Ok(object) => Ok(Found { name, length_bytes: object.size, place }),
-            Err(object_store::Error::NotFound { .. }) => Err(format!("there is no object {shown}")),
-            Err(error) => Err(format!("can't read {shown}: {error}")),
-        }
+        let place = match self.place(&name) {
+            Ok(place) => place,
+            Err(why) => return Ok(Err(why)),
+        };
+        let Place::Object(store, path) = &place else { return Ok(Err(format!("{shown} is no object"))) };
+        let length_bytes = match known {
+            Some(known) => known.get(&relative(store, path)).copied(),
+            None => match store.store.head(path).await {
+                Ok(object) => Some(object.size),
+                Err(object_store::Error::NotFound { .. }) => None,
+                Err(error) if is_of_one(&error) => return Ok(Err(format!("can't read {shown}: {error}"))),
+                Err(error) => return Err(unread(&shown, &error)),
+            },
+        };
+        let found = length_bytes.map(|length_bytes| Found { name, place, length_bytes });
+        Ok(found.ok_or_else(|| format!("there is no object {shown}")))
     }
 }
 
@@ -300,11 +319,10 @@ pub fn sorted(folder: &path::Path) -> Result<Vec<PathBuf>, ListError> {
 
 /// Every object below a prefix.
 async fn listed(store: &Store, below: &str) -> Result<Vec<Found>, ListError> {
-    let failed = |error: object_store::Error| ListError::Read { path: store.url.clone(), why: error.to_string() };
     let prefix = store.path(below);
     let mut objects = store.store.list(Some(&prefix));
     let mut found = Vec::new();
-    while let Some(object) = objects.try_next().await.map_err(failed)? {
+    while let Some(object) = objects.try_next().await.map_err(|error| unread(&store.url, &error))? {
         let name = relative(store, &object.location);
         if !name.split('/').any(|part| part.starts_with('.')) {
             let place = Place::Object(store.clone(), object.location);

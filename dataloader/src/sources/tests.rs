@@ -178,6 +178,8 @@ async fn the_official_csv_finds_its_files_by_name_wherever_they_are() {
             ("-bbbbbbbbbb.mkv", name("massaging, slowly"))
         ]
     );
+    let keys: Vec<_> = listing.entries.iter().filter_map(|entry| entry.key.as_deref()).collect();
+    assert_eq!(keys, ["riding a bike/aaaaaaaaaaa_000007_000017", "massaging, slowly/-bbbbbbbbbb_000000_000010"]);
 }
 
 #[tokio::test]

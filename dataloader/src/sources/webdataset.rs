@@ -69,6 +69,9 @@ async fn classes(root: &Root) -> Option<Vec<String>> {
 
 fn entry(shard: &Found, key: &str, sample: Sample) -> Result<Option<Entry>, String> {
     let Some((range, extension)) = sample.video else { return Ok(None) };
+    if key.split('/').any(|part| part == "..") || key.starts_with('/') {
+        return Err("its name leads out of the shard".to_owned());
+    }
     let missing = || "it has no label: a member .cls, .txt, or .json with \"label\", says the class".to_owned();
     let label = sample.label.into_values().next().ok_or_else(missing)??;
     if range.end > shard.length_bytes {

@@ -117,3 +117,21 @@ fn what_was_begun_with_another_list_or_other_flags_is_not_gone_on_with() {
     assert_eq!(replaced.status.code(), Some(1), "{}", text(&replaced));
     assert!(!to.join("packing").exists());
 }
+
+#[test]
+fn an_official_csv_in_the_working_directory_finds_its_files_beside_it() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    std::fs::write(folder.path().join("aaaaaaaaaaa_000003_000013.mp4"), &videos()[0]).expect("write");
+    let csv = "label,youtube_id,time_start,time_end,split\nrun,aaaaaaaaaaa,3,13,train\nrun,bbbbbbbbbbb,3,13,train\n";
+    std::fs::write(folder.path().join("train.csv"), csv).expect("write");
+    let pack = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dataloader"));
+        command.current_dir(folder.path()).args(["pack", "--from", "train.csv", "--to", "set"]).args(more);
+        command.output().expect("runs")
+    };
+    let refused = pack(&[]);
+    assert_eq!(refused.status.code(), Some(78));
+    let said = text(&refused);
+    assert!(said.contains("train.csv, line 3: there is no file bbbbbbbbbbb_000003_000013.mp4"), "{said}");
+    assert_eq!(pack(&["--keep-going"]).status.code(), Some(0));
+}

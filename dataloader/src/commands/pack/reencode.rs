@@ -53,7 +53,8 @@ const MP4: [&str; 6] = ["-movflags", "+faststart", "-fflags", "+bitexact", "-f",
 /// The same video in H.264 with `side` pixels on its short side, or fewer if it has fewer.
 pub async fn encode(original: &Examined, side: u32) -> Result<Bytes, Trouble> {
     let failed = |error: std::io::Error| Trouble::Any(format!("can't use a temporary file (TMPDIR): {error}"));
-    let folder = tempfile::tempdir().map_err(failed)?;
+    // After a kill it stays: its name says what it was.
+    let folder = tempfile::Builder::new().prefix("vared-encode-").tempdir().map_err(failed)?;
     let (from, to) = (folder.path().join("original"), folder.path().join("encoded.mp4"));
     tokio::fs::write(&from, &original.bytes).await.map_err(failed)?;
     let limit = LEAST + EACH_FRAME * original.frames;

@@ -100,7 +100,8 @@ pub fn refused(error: ListError, file: Option<&Path>) -> anyhow::Error {
             return failed;
         }
     }
-    Err::<(), _>(error).code(Code::Misconfigured).expect_err("it is one")
+    let code = if matches!(error, ListError::Away { .. }) { Code::ComeBack } else { Code::Misconfigured };
+    Err::<(), _>(error).code(code).expect_err("it is one")
 }
 
 /// The index is complete without what was left out, but who asked for all of it must hear of it.
