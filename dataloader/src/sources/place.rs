@@ -5,11 +5,13 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{self, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
+use runtime::retry::{Backoff, retry};
 use runtime::store::{self, Store};
 
 use super::ListError;
@@ -18,6 +20,10 @@ use super::ListError;
 const ASKED_SINGLY: usize = 1000;
 /// Small requests at a time.
 pub const REQUESTS: usize = 64;
+
+/// How long a store may be away before a command gives up.
+pub const PATIENCE: Backoff =
+    Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5), budget: Duration::from_secs(60) };
 
 /// What names are relative to.
 #[derive(Debug, Clone)]
@@ -240,12 +246,11 @@ impl Place {
     pub async fn read(&self, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
         match self {
             Self::Object(store, path) => {
-                let read = match range {
-                    Some(range) => store.store.get_range(path, range).await,
-                    None => async { store.store.get(path).await?.bytes().await }.await,
-                };
-                read.map_err(|error| match error {
-                    error if is_of_one(&error) => Trouble::File(format!("can't read it: {error}")),
+                let (options, what) =
+                    (GetOptions { range: range.map(Into::into), ..GetOptions::default() }, format!("read {path}"));
+                let get = || async { store.store.get_opts(path, options.clone()).await?.bytes().await };
+                retry(&what, PATIENCE, |error| !is_of_one(error), get).await.map_err(|gave_up| match gave_up.last {
+                    error if is_of_one(&error) => Trouble::File(error.to_string()),
                     error => Trouble::Any(format!("the store {} does not answer: {error}", store.url)),
                 })
             }
@@ -253,7 +258,7 @@ impl Place {
                 let path = path.clone();
                 let read = tokio::task::spawn_blocking(move || read_local(&path, range)).await;
                 let read = read.map_err(|fault| Trouble::Any(fault.to_string()))?;
-                read.map_err(|error| Trouble::File(format!("can't read it: {}", sentence(&error))))
+                read.map_err(|error| Trouble::File(sentence(&error)))
             }
         }
     }

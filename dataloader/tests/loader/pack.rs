@@ -40,7 +40,7 @@ async fn read(url: &str, object: &str) -> Option<Bytes> {
 }
 
 async fn index(url: &str) -> Index {
-    Index::parse(&read(url, "index.json").await.expect("there is an index")).expect("valid")
+    Index::parse(&read(url, clips::index::INDEX_OBJECT).await.expect("there is an index")).expect("valid")
 }
 
 fn text(path: &Path) -> &str {
@@ -154,7 +154,7 @@ async fn nothing_is_written_when_a_listed_file_is_missing() {
     let error = run(&["--from", text(&list), "--to", "memory://pack-missing"]).await.expect_err("missing");
     assert_eq!(code_of(&error), Code::Misconfigured);
     assert!(error.to_string().contains("list.csv, line 2: there is no file"), "{error}");
-    assert_eq!(read("memory://pack-missing", "index.json").await, None);
+    assert_eq!(read("memory://pack-missing", clips::index::INDEX_OBJECT).await, None);
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_set_without_one_good_clip_is_no_data_set() {
         text.starts_with("none of the 2 files can be packed; the first is a/0.mp4: the file is a web page"),
         "{text}"
     );
-    assert_eq!(read("memory://pack-none", "index.json").await, None);
+    assert_eq!(read("memory://pack-none", clips::index::INDEX_OBJECT).await, None);
 }
 
 /// Runs a pack whose report is asked for, and reads it.

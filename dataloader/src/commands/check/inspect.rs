@@ -3,14 +3,13 @@
 use bytes::Bytes;
 use clips::Clip;
 use futures::{Stream, StreamExt};
-use object_store::{Error, ObjectStoreExt};
 use runtime::store::Store;
 
 use super::Bad;
 use crate::commands::pack::examine::{Examined, Standing};
 use crate::commands::pack::feed::{Budget, READS_A_JOB, examined};
 use crate::error::ClipFault;
-use crate::sources::is_of_one;
+use crate::sources::{Place, Trouble};
 
 /// How a check works.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +27,7 @@ pub fn inspected(
     store: Store,
     clips: impl Iterator<Item = (usize, Clip)>,
     effort: Effort,
-) -> impl Stream<Item = Result<Option<Bad>, Error>> {
+) -> impl Stream<Item = Result<Option<Bad>, String>> {
     let Effort { jobs, memory_bytes, decode } = effort;
     let budget = Budget::new(memory_bytes);
     futures::stream::iter(clips)
@@ -67,12 +66,13 @@ pub fn inspected(
 }
 
 /// The clip's bytes, or what is wrong with them; an error if the store does not answer.
-async fn read(store: &Store, clip: &Clip) -> Result<Result<Bytes, ClipFault>, Error> {
+async fn read(store: &Store, clip: &Clip) -> Result<Result<Bytes, ClipFault>, String> {
     let object = |reason: String| ClipFault::Object { object: clip.object.clone(), reason };
-    let bytes = match store.store.get_range(&store.path(&clip.object), clip.range_bytes()).await {
+    let place = Place::Object(store.clone(), store.path(&clip.object));
+    let bytes = match place.read(Some(clip.range_bytes())).await {
         Ok(bytes) => bytes,
-        Err(error) if is_of_one(&error) => return Ok(Err(object(error.to_string()))),
-        Err(error) => return Err(error),
+        Err(Trouble::File(reason)) => return Ok(Err(object(reason))),
+        Err(Trouble::Any(why)) => return Err(why),
     };
     if bytes.len() as u64 != clip.length_bytes {
         return Ok(Err(object(format!("{} bytes are there instead of {}", bytes.len(), clip.length_bytes))));

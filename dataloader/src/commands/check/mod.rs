@@ -109,7 +109,13 @@ async fn check(store: &Store, index: Index, (effort, state, shutdown): Errand<'_
         };
         let Some(outcome) = next else { return Ok(()) };
         // What the store can't say of one clip it can't say of any.
-        let bad = outcome.with_context(|| format!("the store {} does not answer", store.url)).code(Code::ComeBack)?;
+        let bad = match outcome {
+            Ok(bad) => bad,
+            Err(why) => {
+                state.save()?;
+                return Err(anyhow!("{why}")).code(Code::ComeBack);
+            }
+        };
         state.note(bad)?;
         progress.add(1);
     }

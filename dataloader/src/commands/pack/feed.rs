@@ -83,7 +83,10 @@ pub fn feed(items: impl Iterator<Item = Item>, settings: Settings) -> impl Strea
 
 async fn read(item: &Item) -> Result<Bytes, Trouble> {
     check_length(item.entry.length_bytes).map_err(Trouble::File)?;
-    let bytes = item.entry.place.read(item.entry.range.clone()).await?;
+    let bytes = item.entry.place.read(item.entry.range.clone()).await.map_err(|trouble| match trouble {
+        Trouble::File(why) => Trouble::File(format!("can't read it: {why}")),
+        any => any,
+    })?;
     check_length(bytes.len() as u64).map_err(Trouble::File)?;
     Ok(bytes)
 }

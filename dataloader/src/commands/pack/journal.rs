@@ -4,10 +4,11 @@
 use anyhow::{Context, anyhow};
 use clips::Clip;
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStoreExt, PutPayload};
+use object_store::ObjectStoreExt;
 use runtime::exit::{Code, WithCode};
 use runtime::store::Store;
 
+use super::write::put;
 use crate::sources::LeftOut;
 
 /// Parts that are read or removed at a time.
@@ -37,9 +38,7 @@ fn object(number: usize) -> String {
 /// Writes the part of shard `number`.
 pub async fn write(store: &Store, number: usize, part: &Part) -> anyhow::Result<()> {
     let bytes = serde_json::to_vec(part).context("can't write a part of the index as JSON")?;
-    let put = store.store.put(&store.path(&object(number)), PutPayload::from(bytes)).await;
-    put.with_context(|| format!("can't write {} to {}", object(number), store.url))?;
-    Ok(())
+    put(store, &object(number), bytes).await
 }
 
 /// How many parts there are, without a gap.
