@@ -35,7 +35,8 @@ pub enum Command {
     /// Killed, or stopped by Ctrl-C? The same command goes on after the last finished shard. The objects are the same
     /// bytes whatever the number of jobs and however often it was killed.
     ///
-    /// Memory: --memory-mib for videos, three times --shard-mib for shards, and what the decoder takes for each job.
+    /// Memory: --memory-mib for videos, three times --shard-mib for shards, what the decoder takes for each job, and about
+    /// 1 KB for each listed video.
     ///
     /// Exit codes: 0 all clips are packed; 1 some were left out (the data set is complete without them), or it failed;
     /// 75 stopped, go on with the same command; 78 the list or a flag is wrong, nothing was written.
@@ -144,7 +145,7 @@ pub struct PackArgs {
     /// The same for --val-from.
     #[arg(long, value_name = "NAME", requires = "val_from")]
     pub val_split: Option<String>,
-    /// Pack the files as they are: not a byte is changed [default].
+    /// Pack the files as they are, not a byte is changed: the default.
     #[arg(long, conflicts_with = "reencode")]
     pub keep: bool,
     /// Encode anew with this short side (smaller videos keep their size): H.264, a key frame every 16 frames, no

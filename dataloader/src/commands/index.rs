@@ -62,7 +62,10 @@ async fn plan(args: &IndexArgs) -> Result<Plan, ListError> {
     for item in &mut plan.items {
         match object(&root, item.entry.place.name_below(&root)) {
             Ok(object) => item.object = object,
-            Err(what) => faults.push(Fault { listed: item.listed.clone(), what, passable: false }),
+            Err(what) => {
+                let (line, listed) = (item.entry.line, item.listed.clone());
+                faults.push(Fault { line, listed, what, passable: false });
+            }
         }
     }
     if faults.is_empty() { Ok(plan) } else { Err(ListError::Faults(faults)) }

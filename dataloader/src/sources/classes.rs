@@ -18,19 +18,33 @@ pub async fn read_classes(file: &str) -> Result<Vec<String>, ListError> {
     Ok(names)
 }
 
-/// The classes of all listings together: as named, else those of the first listing.
+/// The classes of all listings together: as named, else those of the first listing. Whatever is wrong with any line is
+/// told here, at once.
 pub fn classes(listings: &[&Listing], named: Option<Vec<String>>) -> Result<Vec<String>, ListError> {
     let named = named.or_else(|| listings.first().and_then(|listing| listing.classes.clone()));
     let all: Vec<(&Listing, &Entry)> =
         listings.iter().flat_map(|listing| listing.entries.iter().map(move |entry| (*listing, entry))).collect();
-    refuse_mixed(&all)?;
+    let are_whole = listings.iter().all(|listing| listing.faults.is_empty());
+    if are_whole {
+        refuse_mixed(&all)?;
+    }
+    let is_named = named.is_some();
     let highest = all.iter().filter_map(|(_, e)| if let Label::Number(n) = e.label { Some(n) } else { None }).max();
     let classes = match (named, highest) {
         (Some(named), _) => named,
         (None, Some(highest)) => (0..=highest).map(|n| n.to_string()).collect(),
         (None, None) => names_of(listings.first().map_or(&[], |first| &first.entries)),
     };
-    let faults: Vec<Fault> = unknown(&all, &classes);
+    let mut faults: Vec<Fault> = Vec::new();
+    for listing in listings {
+        let mut own = listing.faults.clone();
+        // Names that were found in lines are not all known while lines are wrong.
+        if is_named || are_whole {
+            own.extend(unknown(listing, &classes));
+        }
+        own.sort_by_key(|fault| fault.line);
+        faults.append(&mut own);
+    }
     if faults.is_empty() { Ok(classes) } else { Err(ListError::Faults(faults)) }
 }
 
@@ -57,7 +71,7 @@ fn names_of(entries: &[Entry]) -> Vec<String> {
 }
 
 /// Labels that no class has.
-fn unknown(all: &[(&Listing, &Entry)], classes: &[String]) -> Vec<Fault> {
+fn unknown(listing: &Listing, classes: &[String]) -> Vec<Fault> {
     let numbers = numbers(classes);
     let known = |label: &Label| match label {
         Label::Number(number) => (*number as usize) < classes.len(),
@@ -67,8 +81,12 @@ fn unknown(all: &[(&Listing, &Entry)], classes: &[String]) -> Vec<Fault> {
         Label::Number(n) => format!("label {n} occurs, but there are only {} class names", classes.len()),
         Label::Name(name) => format!("class {name:?} occurs, but is not among {}", some_of(classes)),
     };
-    let wrong = all.iter().filter(|(_, entry)| !known(&entry.label));
-    wrong.map(|(l, e)| Fault { listed: l.listed(e), what: what(&e.label), passable: false }).collect()
+    let wrong = listing.entries.iter().filter(|entry| !known(&entry.label));
+    let fault = |entry: &Entry| {
+        let (line, listed, what) = (entry.line, listing.listed(entry), what(&entry.label));
+        Fault { line, listed, what, passable: false }
+    };
+    wrong.map(fault).collect()
 }
 
 fn some_of(classes: &[String]) -> String {

@@ -9,7 +9,7 @@ mod lines;
 mod place;
 mod webdataset;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 pub use classes::{classes, numbers, read_classes};
@@ -34,6 +34,8 @@ pub struct Listing {
     pub other_files: usize,
     /// Class names that came with the data.
     pub classes: Option<Vec<String>>,
+    /// What is wrong with it. [`classes`] tells all of it, together with what is wrong with the labels.
+    pub faults: Vec<Fault>,
 }
 
 /// One file.
@@ -78,6 +80,8 @@ pub struct LeftOut {
 /// Something wrong with one line of a list, or one member of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Fault {
+    /// The line; 0 where there is none.
+    pub line: usize,
     /// The list and the line.
     pub listed: String,
     /// What is wrong.
@@ -141,11 +145,11 @@ pub enum ListError {
 
 /// The first fault, and how many more there are.
 fn first_of(faults: &[Fault]) -> String {
-    let Some(Fault { listed, what, passable }) = faults.first() else { return "nothing is wrong".to_owned() };
-    let more = match (faults.len() - 1, passable) {
+    let Some(Fault { listed, what, .. }) = faults.first() else { return "nothing is wrong".to_owned() };
+    let more = match (faults.len() - 1, faults.iter().all(|fault| fault.passable)) {
         (0, false) => String::new(),
         (0, true) => "; --keep-going passes it over".to_owned(),
-        (more, false) => format!(" (and {more} more such lines)"),
+        (more, false) => format!(" (and {more} more faults)"),
         (more, true) => format!(" (and {more} more such lines); --keep-going passes them over"),
     };
     format!("{listed}: {what}{more}")
@@ -169,7 +173,8 @@ pub fn is_video(name: &str) -> bool {
     file.rsplit_once('.').is_some_and(|(_, ending)| VIDEO_EXTENSIONS.contains(&ending.to_ascii_lowercase().as_str()))
 }
 
-/// Reads a folder per class, shards, or a list. With `keep_going`, lines whose file is missing are passed over.
+/// Reads a folder per class, shards, or a list. With `keep_going`, lines whose file is missing are passed over. Faults of
+/// single lines are in the listing, for [`classes`] to tell.
 pub async fn read(from: &str, ask: &Ask) -> Result<Listing, ListError> {
     let listing = match open(from).await? {
         Opened::Folder(root) => read_folder(from, &root).await?,
@@ -183,8 +188,7 @@ pub async fn read(from: &str, ask: &Ask) -> Result<Listing, ListError> {
             read_list(from, &text, (&root, ask)).await?
         }
     };
-    let listing = refuse_twice(listing, ask.keep_going)?;
-    if listing.entries.is_empty() {
+    if listing.entries.is_empty() && listing.faults.is_empty() {
         return Err(ListError::Empty { path: from.to_owned() });
     }
     Ok(listing)
@@ -227,62 +231,46 @@ struct Row {
 }
 
 async fn read_list(from: &str, text: &str, (root, ask): (&Root, &Ask)) -> Result<Listing, ListError> {
-    let mut faults: Vec<(usize, Fault)> = Vec::new();
-    let mut fault = |line: usize, what: String, passable: bool| {
-        faults.push((line, Fault { listed: listed(from, line, ""), what, passable }));
-    };
-    let found: Vec<(Row, Result<Found, String>)> = if kinetics::is_official(text) {
+    let mut listing = Listing { from: from.to_owned(), ..Listing::default() };
+    let fault =
+        |line: usize, what: String, passable: bool| Fault { line, listed: listed(from, line, ""), what, passable };
+    let (found, wrong): (Vec<(Row, Result<Found, String>)>, _) = if kinetics::is_official(text) {
         let (rows, wrong) = kinetics::parse(text, ask.split.as_deref())?;
-        wrong.into_iter().for_each(|(line, what)| fault(line, what, false));
-        kinetics::find(rows, root).await?
+        (kinetics::find(rows, root).await?, wrong)
     } else {
         let (rows, wrong) = lines::parse(text);
-        wrong.into_iter().for_each(|(line, what)| fault(line, what, false));
         let names = rows.iter().map(|row| row.name.clone()).collect();
-        rows.into_iter().zip(root.look(names).await?).collect()
+        (rows.into_iter().zip(root.look(names).await?).collect(), wrong)
     };
-    let mut listing = Listing { from: from.to_owned(), ..Listing::default() };
+    listing.faults.extend(wrong.into_iter().map(|(line, what)| fault(line, what, false)));
+    let mut seen = HashMap::with_capacity(found.len());
     for (Row { line, name, label, key }, found) in found {
-        match found {
+        match found.and_then(|found| only_once(found, line, &mut seen)) {
             Ok(Found { name, place, length_bytes }) => {
                 listing.entries.push(Entry { name, place, range: None, length_bytes, label, line, key });
             }
             Err(reason) if ask.keep_going => {
                 listing.passed_over.push(LeftOut { listed: listed(from, line, &name), name, reason });
             }
-            Err(reason) => fault(line, reason, true),
+            Err(reason) => listing.faults.push(fault(line, reason, true)),
         }
     }
-    faults.sort_by_key(|(line, _)| *line);
-    if faults.is_empty() { Ok(listing) } else { Err(ListError::Faults(faults.into_iter().map(|(_, f)| f).collect())) }
+    Ok(listing)
 }
 
 /// The same file in two lines would be two clips of one content, and one of them under a wrong class.
-fn refuse_twice(mut listing: Listing, keep_going: bool) -> Result<Listing, ListError> {
-    let mut seen: HashMap<String, usize> = HashMap::with_capacity(listing.entries.len());
-    let mut faults = Vec::new();
-    let mut again = HashSet::new();
-    for (n, entry) in listing.entries.iter().enumerate().filter(|(_, entry)| entry.line > 0) {
-        let shown = match &entry.place {
-            Place::File(path) => path.display().to_string(),
-            Place::Object(_, path) => path.to_string(),
-        };
-        let what = |first: usize| format!("{shown} is in line {first} already");
-        if let Some(first) = seen.get(&shown) {
-            faults.push(Fault { listed: listing.listed(entry), what: what(*first), passable: true });
-            again.insert(n);
-        } else {
-            seen.insert(shown, entry.line);
+fn only_once(found: Found, line: usize, seen: &mut HashMap<String, usize>) -> Result<Found, String> {
+    let shown = match &found.place {
+        Place::File(path) => path.display().to_string(),
+        Place::Object(_, path) => path.to_string(),
+    };
+    match seen.get(&shown) {
+        Some(first) => Err(format!("{shown} is in line {first} already")),
+        None => {
+            seen.insert(shown, line);
+            Ok(found)
         }
     }
-    if !faults.is_empty() && !keep_going {
-        return Err(ListError::Faults(faults));
-    }
-    let mut place = 0..;
-    listing.entries.retain(|_| !place.next().is_some_and(|n| again.contains(&n)));
-    let passed = faults.into_iter().map(|f| LeftOut { name: f.listed.clone(), listed: f.listed, reason: f.what });
-    listing.passed_over.extend(passed);
-    Ok(listing)
 }
 
 #[cfg(test)]

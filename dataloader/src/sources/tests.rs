@@ -28,7 +28,13 @@ async fn read_in(folder: &tempfile::TempDir, file: &str, ask: &Ask) -> Result<Li
 /// Reads a list of this content beside the files.
 async fn list(folder: &tempfile::TempDir, text: &str) -> Result<Listing, ListError> {
     std::fs::write(folder.path().join("list.csv"), text).expect("write");
-    read_in(folder, "list.csv", &Ask::default()).await
+    settled(read_in(folder, "list.csv", &Ask::default()).await?)
+}
+
+/// A listing without faults.
+fn settled(listing: Listing) -> Result<Listing, ListError> {
+    classes(&[&listing], None)?;
+    Ok(listing)
 }
 
 async fn refusal(folder: &tempfile::TempDir, text: &str) -> String {
@@ -165,7 +171,8 @@ async fn the_official_csv_finds_its_files_by_name_wherever_they_are() {
     let root = Some(folder.path().join("videos").to_str().expect("utf-8").to_owned());
     std::fs::write(folder.path().join("list.csv"), OFFICIAL).expect("write");
     let ask = Ask { root: root.clone(), ..Ask::default() };
-    let text = read_in(&folder, "list.csv", &ask).await.expect_err("one is missing").to_string();
+    let listing = read_in(&folder, "list.csv", &ask).await.expect("reads");
+    let text = settled(listing).expect_err("one is missing").to_string();
     assert!(
         text.contains("list.csv, line 6: there is no file ccccccccccc_000001_000011.mp4 (nor ccccccccccc.mp4)"),
         "{text}"
@@ -245,7 +252,7 @@ async fn what_is_wrong_with_shards_is_told_at_once() {
     unlabelled.append_data(&mut header, "lonely.mp4", &b"x"[..]).expect("memory");
     let unlabelled = unlabelled.into_inner().expect("memory");
     put("memory://sources-bad", &[("1.tar", &twice), ("2.tar", &twice), ("3.tar", &unlabelled)]).await;
-    let Err(ListError::Faults(faults)) = read("memory://sources-bad", &Ask::default()).await else { panic!("faults") };
+    let faults = read("memory://sources-bad", &Ask::default()).await.expect("reads").faults;
     assert_eq!(faults.len(), 2);
     assert_eq!(faults[0].what, "key \"a\" is in 1.tar already");
     assert_eq!(faults[1].listed, "3.tar, key \"lonely\"");
@@ -254,11 +261,25 @@ async fn what_is_wrong_with_shards_is_told_at_once() {
 #[tokio::test]
 async fn a_list_in_a_store_finds_its_files_there() {
     put("memory://sources-list/k", &[("a b.mp4", b"12"), ("list.txt", b"a b.mp4 0\nno.mp4 1\n")]).await;
-    let text = read("memory://sources-list/k/list.txt", &Ask::default()).await.expect_err("missing").to_string();
+    let listing = read("memory://sources-list/k/list.txt", &Ask::default()).await.expect("reads");
+    let text = settled(listing).expect_err("missing").to_string();
     assert!(text.contains("list.txt, line 2: there is no object memory://sources-list/k/no.mp4"), "{text}");
     let ask = Ask { keep_going: true, ..Ask::default() };
     let listing = read("memory://sources-list/k/list.txt", &ask).await.expect("lists");
     assert_eq!((pairs(&listing), listing.entries[0].length_bytes), (vec![("a b.mp4", Label::Number(0))], 2));
+}
+
+#[tokio::test]
+async fn faults_of_every_kind_are_told_together() {
+    let folder = folder(&["a.mp4", "b.mp4"]);
+    std::fs::write(folder.path().join("list.csv"), "b.mp4 9\nno.mp4 0\na.mp4 0\na.mp4 1\na.mp4 x 2 3\n")
+        .expect("write");
+    let listing = read_in(&folder, "list.csv", &Ask::default()).await.expect("reads");
+    let error = classes(&[&listing], Some(vec!["x".into(), "y".into()])).expect_err("five faults");
+    let text = error.to_string();
+    assert!(text.ends_with("line 1: label 9 occurs, but there are only 2 class names (and 3 more faults)"), "{text}");
+    let ListError::Faults(faults) = error else { panic!("lines are at fault") };
+    assert_eq!(faults.iter().map(|fault| fault.line).collect::<Vec<_>>(), [1, 2, 4, 5]);
 }
 
 #[tokio::test]
@@ -269,8 +290,7 @@ async fn labels_and_class_names_must_fit() {
     let two = Some(vec!["x".to_owned(), "y".to_owned()]);
     let error = classes(&[&numbers], two).expect_err("too few").to_string();
     assert!(error.ends_with("list.csv, line 2: label 2 occurs, but there are only 2 class names"), "{error}");
-    let mixed = list(&folder, "a.mp4 0\nb.mp4 jump\n").await.expect("lists");
-    assert!(classes(&[&mixed], None).expect_err("mixed").to_string().contains("use one of the two"));
+    assert!(refusal(&folder, "a.mp4 0\nb.mp4 jump\n").await.contains("use one of the two"));
     let names = list(&folder, "a.mp4 run\n").await.expect("lists");
     let val = list(&folder, "b.mp4 swim\n").await.expect("lists");
     let error = classes(&[&names, &val], None).expect_err("unknown").to_string();

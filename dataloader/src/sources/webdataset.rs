@@ -39,26 +39,28 @@ pub async fn read(from: &str, root: &Root, shards: Vec<Found>) -> Result<Listing
         (shard, samples.map_err(io::Error::other).and_then(|samples| samples))
     };
     let mut listed = futures::stream::iter(shards).map(list).buffered(SHARDS);
-    let (mut faults, mut seen) = (Vec::new(), HashMap::new());
+    let mut seen = HashMap::new();
     while let Some((shard, samples)) = listed.next().await {
-        let fault = |listed: String, what: String| Fault { listed, what, passable: false };
+        let fault = |listed: String, what: String| Fault { line: 0, listed, what, passable: false };
         match samples {
-            Err(error) => faults.push(fault(shard.name.clone(), format!("the shard can't be read: {error}"))),
+            Err(error) => listing.faults.push(fault(shard.name.clone(), format!("the shard can't be read: {error}"))),
             Ok(samples) => {
                 for (key, sample) in samples {
                     match entry(&shard, &key, sample) {
                         Ok(Some(entry)) => match seen.insert(key.clone(), shard.name.clone()) {
-                            Some(first) => faults.push(fault(entry.name, format!("key {key:?} is in {first} already"))),
+                            Some(first) => {
+                                listing.faults.push(fault(entry.name, format!("key {key:?} is in {first} already")))
+                            }
                             None => listing.entries.push(entry),
                         },
                         Ok(None) => listing.other_files += 1,
-                        Err(what) => faults.push(fault(format!("{}, key {key:?}", shard.name), what)),
+                        Err(what) => listing.faults.push(fault(format!("{}, key {key:?}", shard.name), what)),
                     }
                 }
             }
         }
     }
-    if faults.is_empty() { Ok(listing) } else { Err(ListError::Faults(faults)) }
+    Ok(listing)
 }
 
 /// The class names of a data set that this program packed.

@@ -110,6 +110,23 @@ async fn a_data_set_is_not_overwritten_unasked() {
 }
 
 #[tokio::test]
+async fn a_report_without_its_index_is_no_data_set_that_is_done() {
+    let (one, other) = (folder(&[("run/a.mp4", &videos()[0])]), folder(&[("run/b.mp4", &videos()[1])]));
+    let (url, elsewhere) = ("memory://pack-stale/1", "memory://pack-stale/2");
+    for (from, to) in [(&one, url), (&other, elsewhere)] {
+        run(&["--from", text(from.path()), "--to", to]).await.expect("packs");
+    }
+    // As a kill between report and index leaves it, where an older data set is replaced.
+    let store = store::open(url).expect("opens");
+    let older = read(elsewhere, clips::index::INDEX_OBJECT).await.expect("an index");
+    store.store.put(&store.path(clips::index::INDEX_OBJECT), older.into()).await.expect("memory");
+    let error = run(&["--from", text(one.path()), "--to", url]).await.expect_err("it is another one");
+    assert_eq!(code_of(&error), Code::Misconfigured);
+    let same = ["--from", text(one.path()), "--to", url, "--val-from", text(one.path()), "--val-to", url];
+    assert!(run(&same).await.expect_err("the same").to_string().contains("are the same place"));
+}
+
+#[tokio::test]
 async fn shards_are_cut_at_their_size_and_equal_input_gives_equal_objects() {
     let filler = "x".repeat(700 << 10);
     let mut big: Vec<Vec<u8>> = videos()[..3].iter().map(|video| video.to_vec()).collect();

@@ -82,3 +82,32 @@ pub async fn clear(store: &Store) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(until: usize) -> Part {
+        Part { identity: "i".into(), plan: "p".into(), until, clips: Vec::new(), left_out: Vec::new() }
+    }
+
+    #[tokio::test]
+    async fn parts_are_read_up_to_the_first_gap_and_cleared() {
+        let store = runtime::store::open("memory://journal/set").expect("opens");
+        for number in [0, 1, 2, 4] {
+            write(&store, number, &part(10 * (number + 1))).await.expect("memory");
+        }
+        assert_eq!(read(&store).await.expect("reads"), [part(10), part(20), part(30)]);
+        clear(&store).await.expect("memory");
+        assert_eq!(read(&store).await.expect("reads"), []);
+    }
+
+    #[tokio::test]
+    async fn a_part_of_another_version_is_told() {
+        let store = runtime::store::open("memory://journal-strange").expect("opens");
+        put(&store, &object(0), b"{}".to_vec()).await.expect("memory");
+        let error = read(&store).await.expect_err("strange");
+        assert!(error.to_string().contains("is of another version of this program"), "{error}");
+        assert_eq!(runtime::exit::code_of(&error), Code::Misconfigured);
+    }
+}

@@ -32,6 +32,10 @@ use crate::sources::{self, Ask, ListError, Listing, Trouble};
 
 /// Checks everything, then packs train and held-out clips.
 pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
+    if args.val_to.as_deref().is_some_and(|to| to.trim_end_matches('/') == args.to.trim_end_matches('/')) {
+        return Err(anyhow!("--to and --val-to are the same place: each set has an index of its own"))
+            .code(Code::Misconfigured);
+    }
     let plans = match plans(&args).await {
         Ok(plans) => plans,
         Err(error) => return Err(report::refused(error, args.report.as_deref())),

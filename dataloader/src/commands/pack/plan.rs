@@ -67,23 +67,23 @@ impl Plan {
     ///
     /// # Panics
     /// If a label has no class: [`crate::sources::classes`] was to be asked before.
-    pub fn new(listing: Listing, classes: Vec<String>, settings: Settings) -> Self {
+    pub fn new(mut listing: Listing, classes: Vec<String>, settings: Settings) -> Self {
         let numbers = numbers(&classes);
         let mut keys = HashSet::with_capacity(listing.entries.len());
         let mut items = Vec::with_capacity(listing.entries.len());
-        for entry in &listing.entries {
+        for entry in std::mem::take(&mut listing.entries) {
             let label = match &entry.label {
                 Label::Number(number) => *number,
                 Label::Name(name) => numbers[name.as_str()],
             };
-            let key = entry.key.clone().unwrap_or_else(|| key(entry, &classes[label as usize]));
+            let key = entry.key.clone().unwrap_or_else(|| key(&entry, &classes[label as usize]));
             let key = only(key, &mut keys);
             let extension = match settings.mode {
                 Mode::Keep | Mode::InPlace => extension_of(&entry.name),
                 Mode::Reencode(_) => "mp4".to_owned(),
             };
-            let (listed, object) = (listing.listed(entry), String::new());
-            items.push(Item { listed, entry: entry.clone(), key, label, extension, object });
+            let (listed, object) = (listing.listed(&entry), String::new());
+            items.push(Item { listed, entry, key, label, extension, object });
         }
         let identity = identity(&items, &classes, settings);
         Self { items, passed_over: listing.passed_over, classes, settings, identity }
@@ -151,4 +151,45 @@ fn identity(items: &[Item], classes: &[String], settings: Settings) -> String {
         text(&format!("{} {}", item.label, item.entry.length_bytes));
     }
     hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::Place;
+
+    fn listing(files: &[(&str, u64)]) -> Listing {
+        let entry = |&(name, length_bytes): &(&str, u64)| Entry {
+            name: name.into(),
+            place: Place::File(name.into()),
+            range: None,
+            length_bytes,
+            label: Label::Name("run".into()),
+            line: 1,
+            key: None,
+        };
+        Listing { from: "list".into(), entries: files.iter().map(entry).collect(), ..Listing::default() }
+    }
+
+    fn plan(files: &[(&str, u64)], mode: Mode, jobs: usize) -> Plan {
+        let settings = Settings { mode, shard_bytes: 1 << 20, jobs, memory_bytes: 1 };
+        Plan::new(listing(files), vec!["run".into()], settings)
+    }
+
+    #[test]
+    fn keys_are_clean_and_each_is_there_once() {
+        let files = [("run/a.b.mp4", 1), ("run/a.b.webm", 1), ("../run/c.mp4", 1), ("/x/run/d e.MP4", 1)];
+        let plan = plan(&files, Mode::Keep, 1);
+        let seen: Vec<_> = plan.items.iter().map(|item| (item.key.as_str(), item.extension.as_str())).collect();
+        assert_eq!(seen, [("run/a_b", "mp4"), ("run/a_b-2", "webm"), ("run/run/c", "mp4"), ("run/x/run/d e", "mp4")]);
+    }
+
+    #[test]
+    fn the_identity_covers_files_and_settings_but_not_how_many_work_on_it() {
+        let same = plan(&[("a.mp4", 1)], Mode::Keep, 1).identity;
+        assert_eq!(plan(&[("a.mp4", 1)], Mode::Keep, 9).identity, same);
+        assert_ne!(plan(&[("a.mp4", 2)], Mode::Keep, 1).identity, same);
+        assert_ne!(plan(&[("b.mp4", 1)], Mode::Keep, 1).identity, same);
+        assert_ne!(plan(&[("a.mp4", 1)], Mode::Reencode(128), 1).identity, same);
+    }
 }
