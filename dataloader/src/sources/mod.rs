@@ -34,7 +34,7 @@ pub struct Listing {
     pub other_files: usize,
     /// Class names that came with the data.
     pub classes: Option<Vec<String>>,
-    /// What is wrong with it. [`classes`] tells all of it, together with what is wrong with the labels.
+    /// What is wrong with it. [`classes()`] tells all of it, together with what is wrong with the labels.
     pub faults: Vec<Fault>,
 }
 
@@ -174,7 +174,7 @@ pub fn is_video(name: &str) -> bool {
 }
 
 /// Reads a folder per class, shards, or a list. With `keep_going`, lines whose file is missing are passed over. Faults of
-/// single lines are in the listing, for [`classes`] to tell.
+/// single lines are in the listing, for [`classes()`] to tell.
 pub async fn read(from: &str, ask: &Ask) -> Result<Listing, ListError> {
     let listing = match open(from).await? {
         Opened::Folder(root) => read_folder(from, &root).await?,

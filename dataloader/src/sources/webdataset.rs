@@ -1,7 +1,7 @@
 //! Shards of a WebDataset: tar files with members `<key>.mp4` and, for the class, `<key>.cls`, `<key>.json` or
 //! `<key>.txt`. Only headers and labels are read here; the videos stay where they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
@@ -32,7 +32,10 @@ struct Sample {
 
 /// Lists the clips of shards, in their order.
 pub async fn read(from: &str, root: &Root, shards: Vec<Found>) -> Result<Listing, ListError> {
-    let mut listing = Listing { from: from.to_owned(), classes: classes(root).await, ..Listing::default() };
+    let index = index(root).await;
+    let shards = current(shards, index.as_ref());
+    let classes = index.map(|index| index.classes);
+    let mut listing = Listing { from: from.to_owned(), classes, ..Listing::default() };
     let list = |shard: Found| async move {
         let (handle, open) = (Handle::current(), shard.clone());
         let samples = tokio::task::spawn_blocking(move || samples(&open, handle)).await;
@@ -63,10 +66,18 @@ pub async fn read(from: &str, root: &Root, shards: Vec<Found>) -> Result<Listing
     Ok(listing)
 }
 
-/// The class names of a data set that this program packed.
-async fn classes(root: &Root) -> Option<Vec<String>> {
+/// The index of a data set that this program made.
+async fn index(root: &Root) -> Option<Index> {
     let found = root.look(vec![INDEX_OBJECT.to_owned()]).await.ok()?.pop()?.ok()?;
-    Some(Index::parse(&found.place.read(None).await.ok()?).ok()?.classes)
+    Index::parse(&found.place.read(None).await.ok()?).ok()
+}
+
+/// Leaves out shards of ours that the index no longer names: a data set that was replaced leaves them behind.
+fn current(shards: Vec<Found>, index: Option<&Index>) -> Vec<Found> {
+    let Some(index) = index else { return shards };
+    let named: HashSet<&str> = index.clips.iter().map(|clip| clip.object.as_str()).collect();
+    let is_ours = |name: &str| name.starts_with("shard-") && name.len() == "shard-00000-0123456789ab.tar".len();
+    shards.into_iter().filter(|shard| named.contains(shard.name.as_str()) || !is_ours(&shard.name)).collect()
 }
 
 fn entry(shard: &Found, key: &str, sample: Sample) -> Result<Option<Entry>, String> {

@@ -282,6 +282,10 @@ async fn shards_are_packed_again_with_their_keys_and_classes() {
     let v = videos();
     let from = folder(&[("run/b c.mp4", &v[1]), ("jump/a.mp4", &v[2])]);
     run(&["--from", text(from.path()), "--to", "memory://again/1"]).await.expect("packs");
+    // What a data set that was replaced leaves behind is not packed again.
+    let (store, stale) = (store::open("memory://again/1").expect("opens"), index("memory://again/1").await);
+    let stale = read("memory://again/1", &stale.clips[0].object).await.expect("a shard");
+    store.store.put(&store.path("shard-00000-0123456789ab.tar"), stale.into()).await.expect("memory");
     run(&["--from", "memory://again/1", "--to", "memory://again/2", "--shard-mib", "1"]).await.expect("packs");
     let (one, two) = (index("memory://again/1").await, index("memory://again/2").await);
     assert_eq!((one.digest(), one.classes), (two.digest(), two.classes));
