@@ -42,6 +42,9 @@ pub enum Command {
     /// from footage that is rendered where no folder is given. Takes about a minute on two cores. Equal seeds give
     /// equal clips. Writes URL/train and URL/val; where both are there already, nothing is done.
     Demo(DemoArgs),
+    /// A decoder of a loader, which starts it: see `serve --decode-threads`.
+    #[command(hide = true)]
+    DecodeChild(DecodeChildArgs),
 }
 
 const PACK_EXAMPLES: &str = "Examples:
@@ -64,9 +67,17 @@ pub struct ServeArgs {
     /// Name of this loader in messages; the same after a restart.
     #[arg(long, default_value = "loader-0")]
     pub name: String,
-    /// Threads that decode [default: one a core].
+    /// Clips that are decoded at a time, each in a process of its own [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=crate::config::MAX_DECODE_THREADS))]
     pub decode_threads: Option<u64>,
+    /// Memory that one of these processes may ask for, MiB. A clip that wants more is left out like a broken one.
+    #[arg(long, value_name = "MIB", default_value_t = crate::decoder::DEFAULT_MEMORY_MIB,
+          value_parser = clap::value_parser!(u64).range(128..=1 << 20))]
+    pub decode_memory_mib: u64,
+    /// How long a clip may take to decode. One that takes longer is left out like a broken one [default: 30, and 2 more
+    /// for each MiB of its file].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub decode_seconds: Option<u64>,
     /// Memory for video files, so that later epochs do not read the store again, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub file_cache_mib: u64,
@@ -129,4 +140,12 @@ pub struct DemoArgs {
     /// Make it anew where it is there already.
     #[arg(long)]
     pub replace: bool,
+}
+
+/// Flags of `decode-child`.
+#[derive(Debug, Clone, Flags)]
+pub struct DecodeChildArgs {
+    /// Memory that it may ask for.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_bytes: u64,
 }

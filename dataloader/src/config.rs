@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::args::ServeArgs;
+use crate::decoder::Settings;
 
 /// How one loader serves.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +15,10 @@ pub struct Config {
     pub advertise: String,
     /// Name of this seat.
     pub name: String,
-    /// Threads that decode.
+    /// How many clips are decoded at a time.
     pub decode_threads: usize,
+    /// How decoders are started, and what they are allowed.
+    pub decoder: Settings,
     /// Memory for video files.
     pub file_cache_bytes: u64,
     /// Memory for decoded frames.
@@ -80,6 +83,11 @@ impl TryFrom<ServeArgs> for Config {
             advertise: args.advertise.unwrap_or_default(),
             name: args.name,
             decode_threads: args.decode_threads.map_or_else(cores, |n| n as usize),
+            decoder: Settings {
+                memory_bytes: args.decode_memory_mib * MIB,
+                deadline: args.decode_seconds.map(Duration::from_secs),
+                ..Settings::of_this_program()
+            },
             file_cache_bytes: args.file_cache_mib * MIB,
             frame_cache_bytes: args.frame_cache_mib * MIB,
             patience: PATIENCE,

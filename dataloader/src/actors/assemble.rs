@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
 use proto::loader::{Batch, Replaced};
 use proto::status::Refusal;
 use ractor::ActorRef;
@@ -43,7 +44,9 @@ impl Assembly {
     pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
         let _permit = self.stages.batches_in_work.acquire().await;
         let slots = wanted.positions.map(|position| self.slot(position, wanted.training));
-        let slots = try_join_all(slots).await?;
+        // As they come: the first verdict that ends the stream ends the batch.
+        let mut slots: Vec<Slot> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
+        slots.sort_unstable_by_key(|slot| slot.position);
         Ok(collate(&self.set.config, wanted.id, slots))
     }
 
@@ -79,7 +82,9 @@ impl Assembly {
         let outcome = match self.render(clip, seed).await {
             Ok(pixels) => Ok(pixels),
             Err(RenderError::Clip(fault)) => Err(fault),
-            Err(error @ RenderError::Store(_)) => return Err(Refusal::Stale(error.to_string())),
+            Err(error @ (RenderError::Store(_) | RenderError::Decoder(_))) => {
+                return Err(Refusal::Stale(error.to_string()));
+            }
             Err(error @ RenderError::Process(_)) => return Err(Refusal::Broken(error.to_string())),
         };
         self.judged(clip, outcome).await
@@ -130,7 +135,7 @@ impl Assembly {
         let work = Work { set: Arc::clone(&self.set), augment_seed, source, keep };
         let pixels =
             ask(&self.stages.decode, "the decode actor", STAGE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
-        Ok(pixels.await??)
+        pixels.await?
     }
 
     fn train_clip(&self, number: u64) -> ClipRef {

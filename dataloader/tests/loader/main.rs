@@ -1,5 +1,6 @@
 //! The loader from outside: real sockets, real videos, stores in memory, a coordinator that is played.
 
+mod decoder;
 mod demo;
 mod footage;
 mod pack;

@@ -129,6 +129,19 @@ impl Video {
 }
 
 impl Frames {
+    /// Frames that were decoded elsewhere: their size, how many the source has and which of them are here, their pixels.
+    /// None if these do not fit together.
+    pub fn from_parts(
+        (width, height): (u32, u32),
+        (source_frames, indices): (u32, Vec<u32>),
+        pixels: Vec<u8>,
+    ) -> Option<Self> {
+        let ascends = indices.windows(2).all(|pair| pair[0] < pair[1]);
+        let exist = indices.last().is_some_and(|&last| last < source_frames);
+        let fits = frame_bytes(width, height).checked_mul(indices.len()) == Some(pixels.len());
+        (ascends && exist && fits).then_some(Self { width, height, source_frames, indices, pixels })
+    }
+
     /// All frames of a source, given as hwc pictures of one size.
     #[cfg(test)]
     pub(crate) fn of_pictures((width, height): (u32, u32), pictures: Vec<Vec<u8>>) -> Self {
@@ -141,6 +154,16 @@ impl Frames {
         let place = self.indices.binary_search(&index).ok()?;
         let size = frame_bytes(self.width, self.height);
         Some(&self.pixels[place * size..(place + 1) * size])
+    }
+
+    /// Which source frames are here, ascending.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// Their pixels, thwc.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
     }
 
     /// Memory that the pixels take.
