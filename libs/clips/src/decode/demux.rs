@@ -8,7 +8,7 @@ use ffmpeg_next::codec::packet::{Flags, Packet, Ref};
 use ffmpeg_next::format::context::{Input, StreamIo};
 use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi, format, media};
 
-use super::{Order, Video};
+use super::{Order, Upright, Video};
 use crate::VideoError;
 
 /// Most pixels of a frame that is decoded: an 8K frame and a bit.
@@ -35,7 +35,8 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
     let parameters = stream.parameters().clone();
     // SAFETY: the pointer is valid as long as `parameters`, and both fields are plain integers.
     let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
-    let (width, height) = check_size(width, height)?;
+    let upright = Upright::of(&stream);
+    let (width, height) = upright.size(check_size(width, height)?);
     let fps = [stream.avg_frame_rate(), stream.rate()].into_iter().find_map(rate);
     let packets = read_packets(&mut input, index)?;
     if packets.is_empty() {
@@ -45,7 +46,7 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
         let what = format!("its header lists {listed} frames, but only {} are there", packets.len());
         return Err(VideoError::Truncated { what });
     }
-    Ok(Video { order: order_of(&packets), packets, parameters, width, height, fps })
+    Ok(Video { order: order_of(&packets), timeline: None, packets, parameters, upright, width, height, fps })
 }
 
 /// Once a process: quiet, because every fault is reported by us, and bounded in memory.
