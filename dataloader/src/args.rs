@@ -42,6 +42,12 @@ pub enum Command {
     /// from footage that is rendered where no folder is given. Takes about a minute on two cores. Equal seeds give
     /// equal clips. Writes URL/train and URL/val; where both are there already, nothing is done.
     Demo(DemoArgs),
+    /// Show what a model would see of a clip, as one picture.
+    ///
+    /// Writes a contact sheet (PNG): a row of the clip's own frames, a row as it is seen when it is held out, and a row for
+    /// each seed of a random view in training, with all augmentation of the recipe. Says of each row what it is.
+    #[command(after_help = VIEW_EXAMPLES)]
+    View(ViewArgs),
     /// A decoder of a loader, which starts it: see `serve --decode-threads`.
     #[command(hide = true)]
     DecodeChild(DecodeChildArgs),
@@ -51,6 +57,10 @@ const PACK_EXAMPLES: &str = "Examples:
   dataloader pack --from videos/train --to .vared/data/mine/train \\
                   --val-from videos/val --val-to .vared/data/mine/val
   dataloader pack --from train.csv --to s3://bucket/k400/train --classes names.txt";
+
+const VIEW_EXAMPLES: &str = "Examples:
+  dataloader view .vared/data/mine/train run/0001
+  dataloader view s3://bucket/k400/train abseiling/x1y2 --recipe recipes/kinetics400-x3d-m.toml --seeds 8 --out clip.png";
 
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
@@ -140,6 +150,27 @@ pub struct DemoArgs {
     /// Make it anew where it is there already.
     #[arg(long)]
     pub replace: bool,
+}
+
+/// Flags of `view`.
+#[derive(Debug, Clone, Flags)]
+pub struct ViewArgs {
+    /// Where the data set is, as `pack` wrote it: a folder, file:///…, s3://BUCKET/PREFIX.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The clip's key, as messages and batches name it.
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// The recipe whose [data] section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
+    /// recipes/kinetics400-r2plus1d18.toml has it].
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Random views of training to show, one a row.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub seeds: u32,
+    /// The picture [default: the key's last part and .png, in the current folder].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// Flags of `decode-child`.

@@ -27,6 +27,7 @@ fn run(args: Args) -> anyhow::Result<Code> {
             Command::Serve(args) => commands::serve::main(args, shutdown).await,
             Command::Pack(args) => commands::pack::main(args, shutdown).await,
             Command::Demo(args) => commands::demo::main(args, shutdown).await,
+            Command::View(args) => commands::view::main(args).await,
             Command::DecodeChild(_) => unreachable!("it has ended above"),
         }
     });

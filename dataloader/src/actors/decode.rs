@@ -10,6 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use super::show::Showing;
 use crate::data::cache::FrameKey;
 use crate::data::{DataSet, FrameCache};
+use crate::decoder::wire::Which;
 use crate::decoder::{Decoder, Pool, Settings};
 use crate::error::{ClipFault, RenderError};
 
@@ -105,8 +106,8 @@ fn render(work: &Work, decoder: &mut Decoder, cache: &FrameCache) -> Result<Vec<
         (Source::File(file), Some(key)) => {
             let training = work.augment_seed.is_some();
             // All of them in training, for the views of other epochs.
-            let only = (!training).then_some(config);
-            let frames = Arc::new(decoder.frames(file, config.decoded_short_side(training), only)?);
+            let which = if training { Which::All } else { Which::Shown(Box::new(config.clone()), None) };
+            let frames = Arc::new(decoder.frames(file, config.decoded_short_side(training), which)?);
             cache.put(key, Arc::clone(&frames));
             frames
         }

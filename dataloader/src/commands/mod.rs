@@ -3,3 +3,4 @@
 pub mod demo;
 pub mod pack;
 pub mod serve;
+pub mod view;

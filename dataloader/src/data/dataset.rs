@@ -178,7 +178,8 @@ fn frames_bytes(config: &DataConfig, train: &Index, val: &Index) -> u64 {
 }
 
 impl Part {
-    async fn open(split: &'static str, place: &str, below: &str) -> Result<Self, OpenError> {
+    /// Opens the set that a recipe calls `split`, at a place in the recipe.
+    pub async fn open(split: &'static str, place: &str, below: &str) -> Result<Self, OpenError> {
         let url = locate(place, below);
         let failed = |source| OpenError::Store { split, place: place.to_owned(), source };
         let store = store::open_existing(&url).map_err(failed)?;

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
 use bytes::Bytes;
-use clips::{DataConfig, Frames, Scaler, Video, VideoError, ViewConfig};
+use clips::{Frames, Scaler, Video, VideoError, ViewConfig};
 use runtime::exit::Code;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
-use super::wire::{Facts, Memory, Reply, Request, What, receive, send};
+use super::wire::{Facts, Memory, Reply, Request, What, Which, receive, send};
 
 /// Serves the loader that started this process, until it closes the socket.
 pub fn main(memory_bytes: u64) -> anyhow::Result<Code> {
@@ -63,8 +63,8 @@ impl Child {
                 let pixels = clips::render(&data, file, augment_seed, &mut self.scaler)?;
                 Ok(self.answer(&pixels, &Reply::Clip { pixel_bytes: pixels.len() as u64 }))
             }
-            What::Frames { short_side, only } => {
-                let frames = decode(file, short_side, (only.as_deref(), &mut self.scaler))?;
+            What::Frames { short_side, which } => {
+                let frames = decode(file, short_side, (&which, &mut self.scaler))?;
                 let Frames { width, height, source_frames, .. } = frames;
                 let indices = frames.indices().to_vec();
                 Ok(self.answer(frames.pixels(), &Reply::Frames { width, height, source_frames, indices }))
@@ -111,14 +111,16 @@ fn go_on(socket: &UnixStream) -> io::Result<bool> {
     }
 }
 
-/// The frames of a held-out view, or all.
-fn decode(
-    file: Bytes,
-    short_side: u32,
-    (only, scaler): (Option<&DataConfig>, &mut Scaler),
-) -> Result<Frames, VideoError> {
+fn decode(file: Bytes, short_side: u32, (which, scaler): (&Which, &mut Scaler)) -> Result<Frames, VideoError> {
     let video = Video::open(file)?;
     let count = video.frame_count();
-    let wanted = only.map_or_else(|| (0..count).collect(), |data| clips::wanted(data, None).indices(data, count));
+    let wanted: Vec<u32> = match which {
+        Which::All => (0..count).collect(),
+        Which::Shown(data, seed) => clips::wanted(data, *seed).indices(data, count),
+        // In the middle of as many equal parts.
+        Which::Spread(parts) => (0..u64::from(*parts))
+            .map(|part| ((2 * part + 1) * u64::from(count) / (2 * u64::from(*parts))) as u32)
+            .collect(),
+    };
     video.decode(&wanted, short_side, scaler)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use clips::{DataConfig, Frames, ViewConfig, ViewPixels};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::wire::{Facts, Memory, Reply, Request, What, receive, send};
+use super::wire::{Facts, Memory, Reply, Request, What, Which, receive, send};
 use super::{Death, Fault, Settings};
 
 /// A process starts within this, on the busiest of machines.
@@ -21,6 +21,9 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// Processes that a clip may cost. A second one, because the first may have died of something else: what a batch holds
 /// must not depend on who else ran out of memory.
 const TRIES: u32 = 2;
+
+/// The signal of `abort`.
+const ABORTED: i32 = 6;
 
 /// Receives what comes, and says whether more is wanted.
 pub type Sink<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
@@ -53,9 +56,9 @@ impl Decoder {
         })
     }
 
-    /// Frames of a file at a size: those of a held-out view, or all.
-    pub fn frames(&mut self, file: &Bytes, short_side: u32, only: Option<&DataConfig>) -> Result<Frames, Fault> {
-        let what = What::Frames { short_side, only: only.cloned().map(Box::new) };
+    /// Some frames of a file, at a size.
+    pub fn frames(&mut self, file: &Bytes, short_side: u32, which: Which) -> Result<Frames, Fault> {
+        let what = What::Frames { short_side, which };
         self.tried(file, &what, &|process, reply| match reply {
             Reply::Frames { width, height, source_frames, indices } => {
                 let bytes = clips::decode::frame_bytes(width, height) as u64 * indices.len() as u64;
@@ -216,7 +219,14 @@ impl Process {
     fn end(&mut self) -> String {
         // An error means that it has ended already: how it did so stays.
         let _ = self.child.kill();
-        self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string())
+        let status = match self.child.wait() {
+            Ok(status) => status,
+            Err(error) => return error.to_string(),
+        };
+        match status.signal() {
+            Some(ABORTED) => format!("{status}, as it does when it may have no more memory (--decode-memory-mib)"),
+            _ => status.to_string(),
+        }
     }
 }
 

@@ -48,11 +48,22 @@ pub enum What {
     Frames {
         /// At which size.
         short_side: u32,
-        /// The view whose frames are wanted; none: all frames.
-        only: Option<Box<DataConfig>>,
+        /// Which of them.
+        which: Which,
     },
     /// All views of a test: one [`Reply::Facts`], then a [`Reply::View`] each.
     Views(ViewConfig),
+}
+
+/// Some frames of a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those of the view that a position asks for: its seed in training, none for validation.
+    Shown(Box<DataConfig>, Option<u64>),
+    /// So many, all over the video.
+    Spread(u32),
 }
 
 /// What a decoder answers.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clips::{DataConfig, Placement, Scaler, Video, ViewConfig};
 use dataloader::config::Config;
 use dataloader::data::recipe;
+use dataloader::decoder::wire::Which;
 use dataloader::decoder::{Death, Decoder, Fault, Settings};
 use proto::coordinator::from_member::Event;
 use proto::loader::Split;
@@ -48,7 +49,7 @@ fn another_process_gives_the_same_bytes() {
             }
         }
     }
-    let whole = decoder.frames(&videos()[1], 40, None).expect("decodes");
+    let whole = decoder.frames(&videos()[1], 40, Which::All).expect("decodes");
     let all: Vec<u32> = (0..30).collect();
     let expected = Video::open(videos()[1].clone()).expect("opens").decode(&all, 40, &mut Scaler::default());
     assert_eq!(whole, expected.expect("decodes"));
@@ -89,7 +90,7 @@ fn a_clip_that_takes_too_long_is_given_up() {
 #[test]
 fn a_clip_that_eats_memory_is_given_up() {
     let mut decoder = start(Settings { memory_bytes: 64 << 20, ..decoder() });
-    let fault = decoder.frames(&hungry(), 64, None).expect_err("more than there may be");
+    let fault = decoder.frames(&hungry(), 64, Which::All).expect_err("more than there may be");
     assert!(matches!(&fault, Fault::Died(Death::Ended(how)) if how.contains("signal: 6 (SIGABRT)")), "{fault}");
     assert_eq!(decoder.clip(&videos()[0], &data(), None), Ok(alone(&videos()[0], &data(), None)), "the next is shown");
 }

@@ -7,4 +7,5 @@ mod pack;
 mod refusals;
 mod run;
 mod serve;
+mod view;
 mod views;
