@@ -54,12 +54,12 @@ impl Assembly {
         if !training {
             let clip = ClipRef { part: Arc::clone(&self.set.val), number: position };
             let tried = self.attempt(&clip, None).await?;
-            return Ok(slot(position, &clip, tried));
+            return Ok(self.shown(position, &clip, (None, tried)));
         }
         let seed = Some(self.set.plan.augment_seed(position));
         let planned = self.train_clip(self.set.plan.clip_at(position));
         let reason = match self.attempt(&planned, seed).await? {
-            Ok(pixels) => return Ok(slot(position, &planned, Ok(pixels))),
+            Ok(pixels) => return Ok(self.shown(position, &planned, (seed, Ok(pixels)))),
             Err(reason) => reason,
         };
         for attempt in 1..=self.set.plan.clips {
@@ -67,7 +67,7 @@ impl Assembly {
             if let Ok(pixels) = self.attempt(&clip, seed).await? {
                 let (key, by) = (planned.clip().key.clone(), clip.clip().key.clone());
                 let replaced = Some(Replaced { position, key, reason, by });
-                return Ok(Slot { replaced, ..slot(position, &clip, Ok(pixels)) });
+                return Ok(Slot { replaced, ..self.shown(position, &clip, (seed, Ok(pixels))) });
             }
         }
         let clips = self.set.plan.clips;
@@ -141,13 +141,14 @@ impl Assembly {
     fn train_clip(&self, number: u64) -> ClipRef {
         ClipRef { part: Arc::clone(&self.set.train), number }
     }
-}
 
-fn slot(position: u64, clip: &ClipRef, tried: Result<Vec<u8>, String>) -> Slot {
-    let entry = clip.clip();
-    let (pixels, replaced) = match tried {
-        Ok(pixels) => (Some(pixels), None),
-        Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
-    };
-    Slot { position, key: entry.key.clone(), label: entry.label, pixels, replaced }
+    /// A position, with the pixels of a clip or the reason why there are none.
+    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Result<Vec<u8>, String>)) -> Slot {
+        let entry = clip.clip();
+        let (pixels, replaced) = match tried {
+            Ok(pixels) => (Some(pixels), None),
+            Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
+        };
+        Slot { position, key: entry.key.clone(), label: self.set.label(entry, seed), pixels, replaced }
+    }
 }

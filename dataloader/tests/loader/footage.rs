@@ -50,11 +50,14 @@ pub fn hungry() -> Bytes {
 }
 
 /// A file as the tests pack it: `broken` ones are web pages.
+#[derive(Clone)]
 pub enum File {
     Video(usize),
     WebPage,
     /// Good when packed, other bytes since.
     Rotten(usize),
+    /// With a key of its own, and any bytes.
+    Named(String, Bytes),
     /// More frames than fit into a decoder.
     Hungry,
     /// In an object that is not there.
@@ -73,9 +76,11 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
         let bytes = match file {
             File::Video(v) | File::Rotten(v) => videos()[v % videos().len()].clone(),
             File::Hungry => hungry(),
+            File::Named(_, bytes) => bytes.clone(),
             File::WebPage | File::Missing | File::Beyond => Bytes::from(format!("<html>{n}</html>")),
         };
-        let (key, label) = (format!("clip-{n:03}"), (n % 2) as u32);
+        let key = if let File::Named(key, _) = file { key.clone() } else { format!("clip-{n:03}") };
+        let label = (n % 2) as u32;
         let offset_bytes = shard.append(&key, "mp4", &bytes, label).expect("memory");
         if matches!(file, File::Rotten(_)) {
             rotten.push(offset_bytes as usize + 40);

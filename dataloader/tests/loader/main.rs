@@ -3,6 +3,7 @@
 mod decoder;
 mod demo;
 mod footage;
+mod hostile;
 mod pack;
 mod refusals;
 mod run;

@@ -37,7 +37,8 @@ fn square((width, pixels): &(usize, Vec<u8>), (left, top): (usize, usize), side:
 #[tokio::test]
 async fn the_sheet_shows_what_a_model_would_see() {
     let folder = folder_with(&[Video(0), Video(1)]).await;
-    let out = view(folder.path(), &["set", "clip-001", "--recipe", "my recipe.toml", "--seeds", "3", "--out", "a b.png"]);
+    let out =
+        view(folder.path(), &["set", "clip-001", "--recipe", "my recipe.toml", "--seeds", "3", "--out", "a b.png"]);
     let told = String::from_utf8(out.stdout).expect("text");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let lines: Vec<&str> = told.lines().collect();

@@ -14,7 +14,7 @@ use runtime::telemetry;
 use self::sheet::Sheet;
 use crate::actors::fetch;
 use crate::args::ViewArgs;
-use crate::data::dataset::Part;
+use crate::data::dataset::{OpenError, Part};
 use crate::data::{ClipRef, recipe};
 use crate::decoder::wire::Which;
 use crate::decoder::{Decoder, Fault, Pool, Settings};
@@ -57,7 +57,11 @@ fn config(args: &ViewArgs) -> anyhow::Result<DataConfig> {
 
 /// The clip of that key in the data set at a URL.
 async fn find(url: &str, key: &str) -> anyhow::Result<ClipRef> {
-    let part = Part::open("packed", url, ".").await.code(Code::Misconfigured)?;
+    let opened = Part::open("packed", url, ".").await.map_err(|error| match error {
+        OpenError::Store { source, .. } => anyhow!("there is no data set at {url}: {source}"),
+        error => error.into(),
+    });
+    let part = opened.code(Code::Misconfigured)?;
     let clips = &part.index.clips;
     let Some(number) = clips.iter().position(|clip| clip.key == key) else {
         let some: Vec<&str> = clips.iter().map(|clip| clip.key.as_str()).take(3).collect();

@@ -69,6 +69,7 @@ fn open_input(bytes: Bytes) -> Result<Input, VideoError> {
     format::input_from_stream(io, None, Some(options)).map_err(|error| match error {
         // The answer where nothing is recognised, and where what is recognised is not on the list.
         ffmpeg::Error::InvalidData | ffmpeg::Error::Other { errno: ffi::EINVAL } => VideoError::NotVideo,
+        ffmpeg::Error::Eof => VideoError::Truncated { what: "it ends before its first frame".to_owned() },
         other => refused(other),
     })
 }
