@@ -85,8 +85,9 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(128..=1 << 20))]
     pub decode_memory_mib: u64,
     /// How long a clip may take to decode. One that takes longer is left out like a broken one [default: 30, and 2 more
-    /// for each MiB of its file].
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    /// for each MiB of its file, up to 120].
+    #[arg(long, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=crate::decoder::MAX_DEADLINE_SECONDS))]
     pub decode_seconds: Option<u64>,
     /// Memory for video files, so that later epochs do not read the store again, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]

@@ -22,6 +22,9 @@ use crate::error::{ClipFault, RenderError};
 /// No stage takes longer for one clip: the store's retries end well before.
 const STAGE_DEADLINE: Duration = Duration::from_secs(300);
 
+/// Two tries of a clip that hangs, and those of a few that wait before it.
+const DECODE_DEADLINE: Duration = Duration::from_secs(800);
+
 /// Clips known to be broken, and why.
 pub type Broken = HashMap<(u64, u64), String>;
 
@@ -134,7 +137,7 @@ impl Assembly {
         let keep = self.keep_frames.then_some(key);
         let work = Work { set: Arc::clone(&self.set), augment_seed, source, keep };
         let pixels =
-            ask(&self.stages.decode, "the decode actor", STAGE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
+            ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
         pixels.await?
     }
 

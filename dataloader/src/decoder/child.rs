@@ -69,6 +69,10 @@ impl Child {
                 let indices = frames.indices().to_vec();
                 Ok(self.answer(frames.pixels(), &Reply::Frames { width, height, source_frames, indices }))
             }
+            What::Survey => {
+                let video = Video::open(file)?;
+                Ok(send(&self.socket, &Reply::Surveyed(facts(&video), video.survey()?)))
+            }
             What::Views(config) => self.views(file, &config),
         }
     }
@@ -80,13 +84,12 @@ impl Child {
 
     fn views(&mut self, file: Bytes, config: &ViewConfig) -> Result<io::Result<()>, VideoError> {
         let video = Video::open(file)?;
-        let (source_frames, fps) = (video.frame_count(), video.fps());
-        let facts = Facts { source_frames, fps, width: video.width(), height: video.height() };
+        let facts = facts(&video);
         if let Err(gone) = send(&self.socket, &Reply::Facts(facts)) {
             return Ok(Err(gone));
         }
         // The loader refuses the same, and asks for no more.
-        let Ok(layout) = config.lay(source_frames, fps) else { return Ok(Ok(())) };
+        let Ok(layout) = config.lay(facts.source_frames, facts.fps) else { return Ok(Ok(())) };
         let (socket, memory) = (&self.socket, &self.memory);
         let mut sent = go_on(socket);
         if matches!(sent, Ok(true)) {
@@ -100,6 +103,10 @@ impl Child {
         }
         Ok(sent.and_then(|wanted| if wanted { send(&self.socket, &Reply::Done) } else { Ok(()) }))
     }
+}
+
+fn facts(video: &Video) -> Facts {
+    Facts { source_frames: video.frame_count(), fps: video.fps(), width: video.width(), height: video.height() }
 }
 
 /// Waits until there is room for the next view. False if no more are wanted.

@@ -39,6 +39,8 @@ pub const DEFAULT_MEMORY_MIB: u64 = 2048;
 const DEADLINE: Duration = Duration::from_secs(30);
 /// On top of that for each MiB of the file: twenty times what decoding all of it takes.
 const DEADLINE_PER_MIB: Duration = Duration::from_secs(2);
+/// However long the file is, and however long it is set to. Whoever waits for a batch has a deadline, too.
+pub const MAX_DEADLINE_SECONDS: u64 = 120;
 const MIB: usize = 1 << 20;
 
 impl Settings {
@@ -51,8 +53,9 @@ impl Settings {
 
     /// How long a file of this length may take from one answer to the next.
     pub fn deadline(&self, file_bytes: usize) -> Duration {
-        let by_length = || DEADLINE + DEADLINE_PER_MIB * u32::try_from(file_bytes / MIB).unwrap_or(u32::MAX);
-        self.deadline.unwrap_or_else(by_length)
+        let mib = u32::try_from(file_bytes / MIB).unwrap_or(u32::MAX);
+        let by_length = || DEADLINE.saturating_add(DEADLINE_PER_MIB.saturating_mul(mib));
+        self.deadline.unwrap_or_else(by_length).min(Duration::from_secs(MAX_DEADLINE_SECONDS))
     }
 }
 
@@ -97,7 +100,8 @@ mod tests {
     fn a_longer_file_may_take_longer_unless_a_deadline_is_set() {
         let settings = Settings::of_this_program();
         assert_eq!(settings.deadline(900 << 10), Duration::from_secs(30));
-        assert_eq!(settings.deadline(100 << 20), Duration::from_secs(230));
+        assert_eq!(settings.deadline(10 << 20), Duration::from_secs(50));
+        assert_eq!(settings.deadline(usize::MAX), Duration::from_secs(120));
         let fixed = Settings { deadline: Some(Duration::from_secs(5)), ..settings };
         assert_eq!(fixed.deadline(100 << 20), Duration::from_secs(5));
     }

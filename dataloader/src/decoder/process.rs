@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use clips::decode::Survey;
 use clips::{DataConfig, Frames, ViewConfig, ViewPixels};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -66,6 +67,14 @@ impl Decoder {
                 Frames::from_parts((width, height), (source_frames, indices), pixels)
                     .ok_or_else(|| Death::Nonsense("with frames that can't be".to_owned()))
             }
+            other => Err(nonsense(&other)),
+        })
+    }
+
+    /// Decodes all of a file, and says what it is and how much of it is good.
+    pub fn survey(&mut self, file: &Bytes) -> Result<(Facts, Survey), Fault> {
+        self.tried(file, &What::Survey, &|_, reply| match reply {
+            Reply::Surveyed(facts, survey) => Ok((facts, survey)),
             other => Err(nonsense(&other)),
         })
     }

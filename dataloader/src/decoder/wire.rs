@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
+use clips::decode::Survey;
 use clips::{DataConfig, VideoError, ViewConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,8 @@ pub enum What {
         /// Which of them.
         which: Which,
     },
+    /// Whether all of it can be decoded: one [`Reply::Surveyed`].
+    Survey,
     /// All views of a test: one [`Reply::Facts`], then a [`Reply::View`] each.
     Views(ViewConfig),
 }
@@ -89,6 +92,8 @@ pub enum Reply {
     },
     /// What the file is.
     Facts(Facts),
+    /// All of it was decoded.
+    Surveyed(Facts, Survey),
     /// A view's pixels lie in the memory.
     View {
         /// Its place among the views.

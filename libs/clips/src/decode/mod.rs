@@ -19,6 +19,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ffmpeg_next::codec;
+use serde::{Deserialize, Serialize};
 
 use crate::VideoError;
 pub use scale::Scaler;
@@ -64,7 +65,7 @@ pub struct Frames {
 }
 
 /// What a full decode found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     /// Frames that the file lists.
     pub frames: u32,
