@@ -62,7 +62,8 @@ impl Decoder {
         let what = What::Frames { short_side, which };
         self.tried(file, &what, &|process, reply| match reply {
             Reply::Frames { width, height, source_frames, indices } => {
-                let bytes = clips::decode::frame_bytes(width, height) as u64 * indices.len() as u64;
+                let bytes =
+                    [width, height, 3].into_iter().map(u64::from).fold(indices.len() as u64, u64::saturating_mul);
                 let pixels = process.pixels(bytes)?;
                 Frames::from_parts((width, height), (source_frames, indices), pixels)
                     .ok_or_else(|| Death::Nonsense("with frames that can't be".to_owned()))
@@ -169,6 +170,7 @@ struct Process {
     child: Child,
     socket: UnixStream,
     memory: Memory,
+    memory_bytes: u64,
 }
 
 impl Process {
@@ -193,7 +195,7 @@ impl Process {
             // Ctrl-C in the terminal is for the loader, which still answers what was asked.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, socket, memory: Memory::new(memory) })
+        Ok(Self { child, socket, memory: Memory::new(memory), memory_bytes: settings.memory_bytes })
     }
 
     fn ask(&mut self, file: &Bytes, what: &What, deadline: Duration) -> Result<Reply, Death> {
@@ -221,6 +223,10 @@ impl Process {
     }
 
     fn pixels(&mut self, bytes: u64) -> Result<Vec<u8>, Death> {
+        // It can't have made more than it may have, whatever it says.
+        if bytes > self.memory_bytes {
+            return Err(Death::Nonsense(format!("with {bytes} bytes of pixels")));
+        }
         self.memory.get(bytes).map_err(|error| Death::Nonsense(error.to_string()))
     }
 

@@ -6,6 +6,7 @@ use std::sync::Once;
 use bytes::Bytes;
 use ffmpeg_next::codec::packet::{Flags, Packet, Ref};
 use ffmpeg_next::format::context::{Input, StreamIo};
+use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi, format, media};
 
 use super::{Order, Upright, Video};
@@ -30,6 +31,10 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
     prepare();
     let mut input = open_input(bytes)?;
     let stream = input.streams().best(media::Type::Video).ok_or(VideoError::NoVideoStream)?;
+    // The cover of an album, not a film.
+    if stream.disposition().contains(Disposition::ATTACHED_PIC) {
+        return Err(VideoError::NoVideoStream);
+    }
     let (index, listed) = (stream.index(), usize::try_from(stream.frames()).unwrap_or(0));
     // A copy: the stream's own parameters would keep the whole input alive.
     let parameters = stream.parameters().clone();
@@ -89,21 +94,28 @@ fn read_packets(input: &mut Input, stream: usize) -> Result<Vec<Packet>, VideoEr
         let mut packet = Packet::empty();
         match packet.read(input) {
             Ok(()) => {}
-            Err(ffmpeg::Error::Eof) => return Ok(packets),
+            Err(ffmpeg::Error::Eof) => return whole(packets),
             Err(error) => return Err(VideoError::Container { reason: error.to_string() }),
         }
         // An empty packet would tell the decoder that the video is over.
         if packet.stream() != stream || packet.size() == 0 {
             continue;
         }
-        if packet.flags().contains(Flags::CORRUPT) {
-            let what = format!("frame {} is incomplete", packets.len());
-            return Err(VideoError::Truncated { what });
-        }
         if packets.len() == MAX_PACKETS {
             return Err(VideoError::TooLong { max: MAX_PACKETS });
         }
         packets.push(packet);
+    }
+}
+
+/// Frames that are damaged on the way are concealed, as in recordings of broadcasts and where parts were joined; one that
+/// is incomplete at the end shows that the rest is missing.
+fn whole(packets: Vec<Packet>) -> Result<Vec<Packet>, VideoError> {
+    match packets.last() {
+        Some(last) if last.flags().contains(Flags::CORRUPT) => {
+            Err(VideoError::Truncated { what: format!("frame {} is incomplete", packets.len() - 1) })
+        }
+        _ => Ok(packets),
     }
 }
 

@@ -142,6 +142,27 @@ fn a_name_that_lies_does_not_matter() {
 }
 
 #[test]
+fn the_cover_of_an_album_is_no_video() {
+    let cover = ["-f", "lavfi", "-i", "color=red:s=64x64:d=0.04:r=25", "-f", "lavfi", "-i", "sine=d=0.5"];
+    let song = ["-map", "0", "-map", "1", "-c:v", "png", "-c:a", "aac", "-disposition:v", "attached_pic"];
+    assert_eq!(outcome(make(&[&cover[..], &song].concat(), "song.m4a")), Err(VideoError::NoVideoStream));
+}
+
+#[test]
+fn a_video_that_changes_its_size_is_shown_in_one() {
+    let part = |size: &str, offset: &str| {
+        let source = format!("testsrc=s={size}:r=25:d=1");
+        let codec = ["-c:v", "libx264", "-bf", "0", "-output_ts_offset", offset];
+        make(&[&["-f", "lavfi", "-i", &source][..], &codec].concat(), "a.ts")
+    };
+    let joined = [part("96x64", "0"), part("64x96", "1")].concat();
+    let video = Video::open(joined.into()).expect("opens");
+    assert_eq!((video.frame_count(), video.width(), video.height()), (50, 96, 64));
+    let frames = video.decode(&[3, 40], 32, &mut Scaler::default()).expect("decodes");
+    assert_eq!((frames.width, frames.height, frames.indices()), (48, 32, &[3, 40][..]));
+}
+
+#[test]
 fn a_video_without_frames_is_refused() {
     let header = make(&["-f", "lavfi", "-i", "color=black:s=64x64:d=0", "-c:v", "libx264"], "none.mp4");
     let error = outcome(header).expect_err("nothing to show");
