@@ -35,8 +35,8 @@ pub enum Command {
     /// Killed, or stopped by Ctrl-C? The same command goes on after the last finished shard. The objects are the same
     /// bytes whatever the number of jobs and however often it was killed.
     ///
-    /// Memory: --memory-mib for videos, three times --shard-mib for shards, what the decoder takes for each job, and about
-    /// 1 KB for each listed video.
+    /// Memory: --memory-mib for videos, three times --shard-mib for shards, and about 1 KB for each listed video; beside
+    /// that a decoder for each job, a process of its own that may take 2 GiB and mostly takes a hundredth of it.
     ///
     /// Exit codes: 0 all clips are packed; 1 some were left out (the data set is complete without them), or it failed;
     /// 75 stopped, go on with the same command; 78 the list or a flag is wrong, nothing was written.
@@ -65,6 +65,15 @@ pub enum Command {
     /// from footage that is rendered where no folder is given. Takes about a minute on two cores. Equal seeds give
     /// equal clips. Writes URL/train and URL/val; where both are there already, nothing is done.
     Demo(DemoArgs),
+    /// Show what a model would see of a clip, as one picture.
+    ///
+    /// Writes a contact sheet (PNG): a row of the clip's own frames, a row as it is seen when it is held out, and a row for
+    /// each seed of a random view in training, with all augmentation of the recipe. Says of each row what it is.
+    #[command(after_help = VIEW_EXAMPLES)]
+    View(ViewArgs),
+    /// A decoder of a loader, which starts it: see `serve --decode-threads`.
+    #[command(hide = true)]
+    DecodeChild(DecodeChildArgs),
 }
 
 const PACK_EXAMPLES: &str = "\
@@ -92,6 +101,10 @@ const INDEX_EXAMPLES: &str = "Examples:
   dataloader index s3://bucket/webdataset/train --classes names.txt
   dataloader index s3://bucket/videos --list train.csv";
 
+const VIEW_EXAMPLES: &str = "Examples:
+  dataloader view .vared/data/mine/train run/0001
+  dataloader view s3://bucket/k400/train abseiling/x1y2 --recipe recipes/kinetics400-x3d-m.toml --seeds 8 --out clip.png";
+
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
 pub struct ServeArgs {
@@ -107,9 +120,18 @@ pub struct ServeArgs {
     /// Name of this loader in messages; the same after a restart.
     #[arg(long, default_value = "loader-0")]
     pub name: String,
-    /// Threads that decode [default: one a core].
+    /// Clips that are decoded at a time, each in a process of its own [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=crate::config::MAX_DECODE_THREADS))]
     pub decode_threads: Option<u64>,
+    /// Memory that one of these processes may ask for, MiB. A clip that wants more is left out like a broken one.
+    #[arg(long, value_name = "MIB", default_value_t = crate::decoder::DEFAULT_MEMORY_MIB,
+          value_parser = clap::value_parser!(u64).range(128..=1 << 20))]
+    pub decode_memory_mib: u64,
+    /// How long a clip may take to decode. One that takes longer is left out like a broken one [default: 30, and 2 more
+    /// for each MiB of its file, up to 120].
+    #[arg(long, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=crate::decoder::MAX_DEADLINE_SECONDS))]
+    pub decode_seconds: Option<u64>,
     /// Memory for video files, so that later epochs do not read the store again, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub file_cache_mib: u64,
@@ -173,6 +195,9 @@ pub struct PackArgs {
     /// Replace a data set, or an unfinished pack of other videos, that is there already.
     #[arg(long)]
     pub replace: bool,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `check`.
@@ -197,6 +222,9 @@ pub struct CheckArgs {
     /// Memory for clips that are being read and decoded, MiB. A larger one goes alone.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub memory_mib: u64,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `index`.
@@ -232,6 +260,9 @@ pub struct IndexArgs {
     /// Replace an index that is there already.
     #[arg(long)]
     pub replace: bool,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `demo`.
@@ -255,4 +286,36 @@ pub struct DemoArgs {
     /// Make it anew where it is there already.
     #[arg(long)]
     pub replace: bool,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
+}
+
+/// Flags of `view`.
+#[derive(Debug, Clone, Flags)]
+pub struct ViewArgs {
+    /// Where the data set is, as `pack` wrote it: a folder, file:///…, s3://BUCKET/PREFIX.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The clip's key, as messages and batches name it.
+    #[arg(value_name = "KEY")]
+    pub key: String,
+    /// The recipe whose [data] section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
+    /// recipes/kinetics400-r2plus1d18.toml has it].
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Random views of training to show, one a row.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub seeds: u32,
+    /// The picture [default: the key's last part and .png, in the current folder].
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// Flags of `decode-child`.
+#[derive(Debug, Clone, Flags)]
+pub struct DecodeChildArgs {
+    /// Memory that it may ask for.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_bytes: u64,
 }

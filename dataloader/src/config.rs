@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::args::{PackArgs, ServeArgs};
-use crate::commands::pack::plan::{Mode, Settings};
+use crate::commands::pack::plan;
+use crate::decoder::Settings;
 
 /// How one loader serves.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +16,10 @@ pub struct Config {
     pub advertise: String,
     /// Name of this seat.
     pub name: String,
-    /// Threads that decode.
+    /// How many clips are decoded at a time.
     pub decode_threads: usize,
+    /// How decoders are started, and what they are allowed.
+    pub decoder: Settings,
     /// Memory for video files.
     pub file_cache_bytes: u64,
     /// Memory for decoded frames.
@@ -81,6 +84,11 @@ impl TryFrom<ServeArgs> for Config {
             advertise: args.advertise.unwrap_or_default(),
             name: args.name,
             decode_threads: args.decode_threads.map_or_else(cores, |n| n as usize),
+            decoder: Settings {
+                memory_bytes: args.decode_memory_mib * MIB,
+                deadline: args.decode_seconds.map(Duration::from_secs),
+                ..Settings::of_this_program()
+            },
             file_cache_bytes: args.file_cache_mib * MIB,
             frame_cache_bytes: args.frame_cache_mib * MIB,
             patience: PATIENCE,
@@ -90,9 +98,9 @@ impl TryFrom<ServeArgs> for Config {
 
 impl PackArgs {
     /// How the data sets are packed.
-    pub fn settings(&self) -> Settings {
-        Settings {
-            mode: self.reencode.map_or(Mode::Keep, Mode::Reencode),
+    pub fn settings(&self) -> plan::Settings {
+        plan::Settings {
+            mode: self.reencode.map_or(plan::Mode::Keep, plan::Mode::Reencode),
             shard_bytes: self.shard_mib * MIB,
             jobs: jobs(self.jobs),
             memory_bytes: self.memory_mib * MIB,

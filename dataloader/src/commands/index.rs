@@ -19,6 +19,7 @@ use super::pack::target::Target;
 use super::pack::{interrupted, journal};
 use crate::args::IndexArgs;
 use crate::config::jobs;
+use crate::decoder::Pool;
 use crate::sources::{self, Ask, Fault, ListError, Opened, Root, Trouble};
 
 /// Videos after which the journal gets another part.
@@ -35,7 +36,8 @@ pub async fn main(args: IndexArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
         return Ok(Code::Done);
     }
     let target = Target::open(&args.url, &plan, args.replace).await?;
-    let packed = [index(plan, target, &shutdown).await?];
+    let pool = Pool::start(plan.settings.jobs, args.decoder.clone()).await?;
+    let packed = [index(plan, target, (&pool, &shutdown)).await?];
     let Packed { url, report } = &packed[0];
     let (clips, megabytes) = (report.clips, report.bytes as f64 / 1e6);
     telemetry::print(format_args!("indexed {clips} clips ({megabytes:.1} MB) in {} objects at {url}", report.shards));
@@ -81,7 +83,7 @@ fn object(root: &Root, name: Option<String>) -> Result<String, String> {
     Ok(name)
 }
 
-async fn index(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow::Result<Packed> {
+async fn index(mut plan: Plan, target: Target, (pool, shutdown): (&Pool, &Shutdown)) -> anyhow::Result<Packed> {
     let Target { store, parts, done } = target;
     let url = store.url.clone();
     if let Some(report) = done {
@@ -92,7 +94,7 @@ async fn index(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow::R
     let mut draft = Draft::new(&plan, parts);
     let mut progress = Progress::resumed("indexing", plan.items.len() as u64, draft.position() as u64);
     let items = std::mem::take(&mut plan.items).into_iter().skip(draft.position());
-    let mut fed = pin!(feed(items, plan.settings));
+    let mut fed = pin!(feed(items, plan.settings, pool));
     loop {
         let next = tokio::select! {
             next = fed.next() => next,

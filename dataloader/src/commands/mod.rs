@@ -6,3 +6,4 @@ mod ffmpeg;
 pub mod index;
 pub mod pack;
 pub mod serve;
+pub mod view;

@@ -10,11 +10,18 @@ use runtime::shutdown::Shutdown;
 use runtime::store;
 
 use crate::footage::{File, data_set, videos};
+use crate::run::decoder;
 
 async fn run(flags: &[&str]) -> anyhow::Result<Code> {
     match Args::try_parse_from([&["dataloader"], flags].concat()).expect("flags are known").command {
-        Command::Check(args) => check::main(args, Shutdown::default()).await,
-        Command::Index(args) => index::main(args, Shutdown::default()).await,
+        Command::Check(mut args) => {
+            args.decoder = decoder();
+            check::main(args, Shutdown::default()).await
+        }
+        Command::Index(mut args) => {
+            args.decoder = decoder();
+            index::main(args, Shutdown::default()).await
+        }
         _ => panic!("another command"),
     }
 }

@@ -1,18 +1,21 @@
 //! `dataloader pack`, from files to a data set that reads back.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
 use clips::Index;
 use dataloader::args::{Args, Command};
 use dataloader::commands::pack;
+use dataloader::decoder::Settings;
 use object_store::ObjectStoreExt;
 use runtime::exit::{Code, code_of};
 use runtime::shutdown::Shutdown;
 use runtime::store;
 
 use crate::footage::{make, videos};
+use crate::run::decoder;
 
 /// Files by their path in a folder.
 fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -27,10 +30,31 @@ fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
 
 async fn run(flags: &[&str]) -> anyhow::Result<Code> {
     let line = [&["dataloader", "pack"], flags].concat();
-    let Command::Pack(args) = Args::try_parse_from(line).expect("flags are known").command else {
+    let Command::Pack(mut args) = Args::try_parse_from(line).expect("flags are known").command else {
         panic!("another command")
     };
+    args.decoder = decoder();
     pack::main(args, Shutdown::default()).await
+}
+
+#[tokio::test]
+async fn a_video_that_costs_its_decoder_is_left_out_and_a_missing_decoder_is_no_fault_of_videos() {
+    let from = folder(&[("run/a.mp4", &videos()[0])]);
+    let pack = async |settings: Settings| {
+        let line = ["dataloader", "pack", "--from", text(from.path()), "--to", "memory://pack-decoder"];
+        let Command::Pack(mut args) = Args::try_parse_from(line).expect("flags are known").command else {
+            panic!("another command")
+        };
+        args.decoder = settings;
+        pack::main(args, Shutdown::default()).await.expect_err("nothing can be packed").to_string()
+    };
+    let late = pack(Settings { deadline: Some(Duration::ZERO), ..decoder() }).await;
+    assert!(
+        late.starts_with("none of the 1 files can be packed; the first is run/a.mp4: the decoder failed on it"),
+        "{late}"
+    );
+    let none = pack(Settings { program: "/bin/false".into(), ..decoder() }).await;
+    assert!(none.contains("no decoder can be started (/bin/false decode-child)"), "{none}");
 }
 
 async fn read(url: &str, object: &str) -> Option<Bytes> {

@@ -6,8 +6,9 @@ use futures::{Stream, StreamExt};
 use runtime::store::Store;
 
 use super::Bad;
-use crate::commands::pack::examine::{Examined, Standing};
-use crate::commands::pack::feed::{Budget, READS_A_JOB, examined};
+use crate::commands::pack::examine::{Examined, Standing, examine};
+use crate::commands::pack::feed::{Budget, READS_A_JOB};
+use crate::decoder::Pool;
 use crate::error::ClipFault;
 use crate::sources::{Place, Trouble};
 
@@ -23,8 +24,8 @@ pub struct Effort {
 }
 
 /// Each clip in order: bad or not. An error is the store's, and of no clip.
-pub fn inspected(
-    store: Store,
+pub fn inspected<'a>(
+    (store, pool): (&'a Store, &'a Pool),
     clips: impl Iterator<Item = (usize, Clip)>,
     effort: Effort,
 ) -> impl Stream<Item = Result<Option<Bad>, String>> {
@@ -39,17 +40,14 @@ pub fn inspected(
                 (number, clip, share)
             }
         })
-        .map(move |(number, clip, share)| {
-            let store = store.clone();
-            async move {
-                let read = read(&store, &clip).await;
-                (number, clip, read, share)
-            }
+        .map(move |(number, clip, share)| async move {
+            let read = read(store, &clip).await;
+            (number, clip, read, share)
         })
         .buffered(jobs * READS_A_JOB)
         .map(move |(number, clip, read, share)| async move {
             let fault = match read? {
-                Ok(bytes) if decode => compared(&clip, bytes).await,
+                Ok(bytes) if decode => compared(&clip, bytes, pool).await?,
                 Ok(_) => Ok(()),
                 Err(fault) => Err(("store", fault.to_string())),
             };
@@ -86,11 +84,15 @@ async fn read(store: &Store, clip: &Clip) -> Result<Result<Bytes, ClipFault>, St
 }
 
 /// Decodes the clip and compares what comes out with the index.
-async fn compared(clip: &Clip, bytes: Bytes) -> Result<(), (&'static str, String)> {
-    let video = examined(bytes).await.map_err(|reason| ("file", reason))?;
+async fn compared(clip: &Clip, bytes: Bytes, pool: &Pool) -> Result<Result<(), (&'static str, String)>, String> {
+    let video = match examine(bytes, pool).await {
+        Ok(video) => video,
+        Err(Trouble::File(reason)) => return Ok(Err(("file", reason))),
+        Err(Trouble::Any(why)) => return Err(why),
+    };
     let Clip { key, label, object, offset_bytes, .. } = clip.clone();
     let expected = video.clip(Standing { key, label, object, offset_bytes });
-    if expected == *clip { Ok(()) } else { Err(("index", difference(clip, &video))) }
+    Ok(if expected == *clip { Ok(()) } else { Err(("index", difference(clip, &video))) })
 }
 
 fn difference(clip: &Clip, video: &Examined) -> String {

@@ -21,6 +21,7 @@ use self::inspect::{Effort, inspected};
 use self::state::{Head, State};
 use crate::args::CheckArgs;
 use crate::config::jobs;
+use crate::decoder::Pool;
 
 /// A clip that is not as the index says.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,7 +58,8 @@ pub async fn main(args: CheckArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let mut state = State::open(args.state.as_deref(), head)?;
     let effort = Effort { jobs: jobs(args.jobs), memory_bytes: args.memory_mib << 20, decode: decoded };
     let bytes = index.clips.iter().map(|clip| clip.length_bytes).sum();
-    check(&store, index, (effort, &mut state, &shutdown)).await?;
+    let pool = Pool::start(effort.jobs, args.decoder.clone()).await?;
+    check((&store, &pool), index, (effort, &mut state, &shutdown)).await?;
     let bad = state.finish()?;
     if args.json {
         let verdict = Verdict { url: &store.url, digest: &digest, clips, bytes, decoded, bad: &bad };
@@ -93,11 +95,15 @@ fn tell(bad: &Bad) {
 
 type Errand<'a> = (Effort, &'a mut State, &'a Shutdown);
 
-async fn check(store: &Store, index: Index, (effort, state, shutdown): Errand<'_>) -> anyhow::Result<()> {
+async fn check(
+    (store, pool): (&Store, &Pool),
+    index: Index,
+    (effort, state, shutdown): Errand<'_>,
+) -> anyhow::Result<()> {
     let (total, start) = (index.clips.len(), state.checked());
     let mut progress = Progress::resumed("checking", total as u64, start as u64);
     let clips = index.clips.into_iter().enumerate().skip(start);
-    let mut inspected = pin!(inspected(store.clone(), clips, effort));
+    let mut inspected = pin!(inspected((store, pool), clips, effort));
     loop {
         let next = tokio::select! {
             next = inspected.next() => next,

@@ -20,6 +20,7 @@ use super::pack::target::{self, Target};
 use super::pack::{self, report};
 use crate::args::DemoArgs;
 use crate::config::cores;
+use crate::decoder::Pool;
 use crate::sources::{Entry, Label, Listing, Place};
 use runtime::progress::Progress;
 
@@ -52,12 +53,13 @@ pub async fn main(args: DemoArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let folder = tempfile::tempdir().context("can't make a temporary folder")?;
     let (train_clips, val_clips) = cut_all(&args, footage, (folder.path(), &shutdown)).await?;
     let classes: Vec<String> = Motion::ALL.iter().map(|motion| motion.name().to_owned()).collect();
+    let pool = Pool::start(cores(), args.decoder.clone()).await?;
     for (entries, store) in [(train_clips, train), (val_clips, val)] {
         let listing = Listing { entries, ..Listing::default() };
         let settings = Settings { mode: Mode::Keep, shard_bytes: 64 << 20, jobs: cores(), memory_bytes: 256 << 20 };
         // Cut anew each time: nothing of an earlier run is gone on with.
         let target = Target::fresh(store).await?;
-        let packed = pack::pack(Plan::new(listing, classes.clone(), settings), target, &shutdown).await?;
+        let packed = pack::pack(Plan::new(listing, classes.clone(), settings), target, (&pool, &shutdown)).await?;
         if let Some(broken) = packed.report.left_out.first() {
             bail!("ffmpeg made a clip that can't be decoded: {}: {}", broken.name, broken.reason);
         }

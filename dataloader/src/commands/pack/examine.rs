@@ -1,8 +1,11 @@
 //! Decodes a file once, and says what the index says of it.
 
 use bytes::Bytes;
+use clips::Clip;
 use clips::index::MAX_CLIP_BYTES;
-use clips::{Clip, Video};
+
+use crate::decoder::{Fault, Pool};
+use crate::sources::Trouble;
 
 /// A file that can be packed.
 pub struct Examined {
@@ -56,13 +59,18 @@ pub fn check_length(length_bytes: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Decodes a file, or says why it can't be packed. Blocks.
-pub fn examine(bytes: Bytes) -> Result<Examined, String> {
-    let video = Video::open(bytes.clone()).map_err(|error| error.to_string())?;
-    let survey = video.survey().map_err(|error| error.to_string())?;
+/// Decodes a file in a process of its own, or says why it can't be packed.
+pub async fn examine(bytes: Bytes, pool: &Pool) -> Result<Examined, Trouble> {
+    let file = bytes.clone();
+    let surveyed = pool.run(move |decoder| decoder.survey(&file)).await;
+    let surveyed = surveyed.map_err(|fault| Trouble::File(format!("the decoder failed on it: {fault}")))?;
+    let (facts, survey) = surveyed.map_err(|fault| match fault {
+        Fault::NoDecoder { .. } => Trouble::Any(fault.to_string()),
+        Fault::Video(_) | Fault::Died(_) => Trouble::File(fault.to_string()),
+    })?;
     // A few concealed errors are normal in downloads; a file that is mostly errors teaches nothing.
     if survey.good * 2 < survey.frames {
-        return Err(format!("only {} of {} frames can be decoded", survey.good, survey.frames));
+        return Err(Trouble::File(format!("only {} of {} frames can be decoded", survey.good, survey.frames)));
     }
-    Ok(Examined { bytes, frames: video.frame_count(), width: video.width(), height: video.height() })
+    Ok(Examined { bytes, frames: facts.source_frames, width: facts.width, height: facts.height })
 }

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::examine::{Examined, check_length, examine};
 use super::plan::{Item, Mode, Settings};
 use super::reencode;
+use crate::decoder::Pool;
 use crate::sources::Trouble;
 
 /// Reads under way for each video that is examined: a store answers late.
@@ -54,7 +55,7 @@ impl Budget {
 }
 
 /// The videos in their order, each read, decoded once and, where that is asked for, encoded anew.
-pub fn feed(items: impl Iterator<Item = Item>, settings: Settings) -> impl Stream<Item = Fed> {
+pub fn feed(items: impl Iterator<Item = Item>, settings: Settings, pool: &Pool) -> impl Stream<Item = Fed> {
     let Settings { mode, jobs, memory_bytes, .. } = settings;
     let budget = Budget::new(memory_bytes);
     futures::stream::iter(items)
@@ -73,7 +74,7 @@ pub fn feed(items: impl Iterator<Item = Item>, settings: Settings) -> impl Strea
         .buffered(jobs * READS_A_JOB)
         .map(move |(item, bytes, share)| async move {
             let outcome = match bytes {
-                Ok(bytes) => prepared(bytes, mode).await,
+                Ok(bytes) => prepared(bytes, (mode, pool)).await,
                 Err(trouble) => Err(trouble),
             };
             Fed { item, outcome, share }
@@ -91,18 +92,12 @@ async fn read(item: &Item) -> Result<Bytes, Trouble> {
     Ok(bytes)
 }
 
-async fn prepared(bytes: Bytes, mode: Mode) -> Result<Examined, Trouble> {
-    let original = examined(bytes).await.map_err(Trouble::File)?;
+async fn prepared(bytes: Bytes, (mode, pool): (Mode, &Pool)) -> Result<Examined, Trouble> {
+    let original = examine(bytes, pool).await?;
     match mode {
         Mode::Keep | Mode::InPlace => Ok(original),
-        Mode::Reencode(side) => examined(reencode::encode(&original, side).await?).await.map_err(Trouble::File),
+        Mode::Reencode(side) => examine(reencode::encode(&original, side).await?, pool).await,
     }
-}
-
-/// On a thread that may block: decoding would hold up reads and uploads.
-pub async fn examined(bytes: Bytes) -> Result<Examined, String> {
-    let outcome = tokio::task::spawn_blocking(move || examine(bytes)).await;
-    outcome.unwrap_or_else(|fault| Err(format!("the decoder failed on it: {fault}")))
 }
 
 #[cfg(test)]

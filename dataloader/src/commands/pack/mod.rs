@@ -28,6 +28,7 @@ use self::target::Target;
 use self::write::Writer;
 use super::ffmpeg;
 use crate::args::PackArgs;
+use crate::decoder::Pool;
 use crate::sources::{self, Ask, ListError, Listing, Trouble};
 
 /// Checks everything, then packs train and held-out clips.
@@ -52,9 +53,10 @@ pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
         let target = Target::open(to, &plan, args.replace).await?;
         jobs.push((plan, target));
     }
+    let pool = Pool::start(args.settings().jobs, args.decoder.clone()).await?;
     let mut packed = Vec::new();
     for (plan, target) in jobs {
-        packed.push(pack(plan, target, &shutdown).await?);
+        packed.push(pack(plan, target, (&pool, &shutdown)).await?);
     }
     packed.iter().for_each(report::tell);
     report::save(&packed, args.report.as_deref())?;
@@ -85,7 +87,7 @@ pub fn interrupted(item: &Item, why: &str) -> anyhow::Error {
 }
 
 /// Packs one data set. Files are examined side by side and written in the order of the listing.
-pub async fn pack(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow::Result<Packed> {
+pub async fn pack(mut plan: Plan, target: Target, (pool, shutdown): (&Pool, &Shutdown)) -> anyhow::Result<Packed> {
     let Target { store, parts, done } = target;
     let url = store.url.clone();
     if let Some(report) = done {
@@ -97,7 +99,7 @@ pub async fn pack(mut plan: Plan, target: Target, shutdown: &Shutdown) -> anyhow
     let what = if plan.settings.mode == Mode::Keep { "packing" } else { "encoding" };
     let mut progress = Progress::resumed(what, plan.items.len() as u64, writer.position() as u64);
     let items = std::mem::take(&mut plan.items).into_iter().skip(writer.position());
-    let mut fed = std::pin::pin!(feed(items, plan.settings));
+    let mut fed = std::pin::pin!(feed(items, plan.settings, pool));
     loop {
         let next = tokio::select! {
             next = fed.next() => next,
