@@ -36,7 +36,7 @@ pub enum Command {
     /// bytes whatever the number of jobs and however often it was killed.
     ///
     /// Memory: --memory-mib for videos, three times --shard-mib for shards, and about 1 KB for each listed video; beside
-    /// that a decoder for each job, a process of its own that may take 2 GiB and mostly takes a hundredth of it.
+    /// that a decoder for each job, a process of its own: about 50 MB for small videos, 2 GiB at most.
     ///
     /// Exit codes: 0 all clips are packed; 1 some were left out (the data set is complete without them), or it failed;
     /// 75 stopped, go on with the same command; 78 the list or a flag is wrong, nothing was written.
@@ -300,7 +300,7 @@ pub struct ViewArgs {
     /// The clip's key, as messages and batches name it.
     #[arg(value_name = "KEY")]
     pub key: String,
-    /// The recipe whose [data] section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
+    /// The recipe whose `[data]` section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
     /// recipes/kinetics400-r2plus1d18.toml has it].
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
