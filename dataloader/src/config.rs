@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::args::ServeArgs;
+use crate::args::{PackArgs, ServeArgs};
+use crate::commands::pack::plan;
+use crate::decoder::Settings;
 
 /// How one loader serves.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,8 +16,10 @@ pub struct Config {
     pub advertise: String,
     /// Name of this seat.
     pub name: String,
-    /// Threads that decode.
+    /// How many clips are decoded at a time.
     pub decode_threads: usize,
+    /// How decoders are started, and what they are allowed.
+    pub decoder: Settings,
     /// Memory for video files.
     pub file_cache_bytes: u64,
     /// Memory for decoded frames.
@@ -80,11 +84,39 @@ impl TryFrom<ServeArgs> for Config {
             advertise: args.advertise.unwrap_or_default(),
             name: args.name,
             decode_threads: args.decode_threads.map_or_else(cores, |n| n as usize),
+            decoder: Settings {
+                memory_bytes: args.decode_memory_mib * MIB,
+                deadline: args.decode_seconds.map(Duration::from_secs),
+                ..Settings::of_this_program()
+            },
             file_cache_bytes: args.file_cache_mib * MIB,
             frame_cache_bytes: args.frame_cache_mib * MIB,
             patience: PATIENCE,
         })
     }
+}
+
+impl PackArgs {
+    /// How the data sets are packed.
+    pub fn settings(&self) -> plan::Settings {
+        plan::Settings {
+            mode: self.reencode.map_or(plan::Mode::Keep, plan::Mode::Reencode),
+            shard_bytes: self.shard_mib * MIB,
+            jobs: jobs(self.jobs),
+            memory_bytes: self.memory_mib * MIB,
+        }
+    }
+}
+
+/// How many videos are worked on side by side.
+pub fn jobs(asked: Option<u64>) -> usize {
+    asked.map_or_else(cores, |n| n as usize)
+}
+
+/// The short side of a video that is encoded anew: the colours of H.264 come in blocks of two pixels.
+pub fn short_side(text: &str) -> Result<u32, String> {
+    let side = text.parse::<u32>().ok().filter(|side| (32..=2160).contains(side) && side.is_multiple_of(2));
+    side.ok_or_else(|| "it must be an even number of pixels from 32 to 2160, such as 128, 256 or 320".to_owned())
 }
 
 /// Until the coordinator says which patience the run has.

@@ -3,6 +3,8 @@
 use clips::VideoError;
 use runtime::ask::AskError;
 
+use crate::decoder::{Death, Fault};
+
 /// Who is at fault when clips break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Culprit {
@@ -10,6 +12,8 @@ pub enum Culprit {
     Store,
     /// The bytes are good, but this installation can't decode them.
     Decoder,
+    /// Decoders die: of the files, or of something else.
+    Crashes,
     /// The files themselves are broken.
     Files,
 }
@@ -38,9 +42,12 @@ pub enum ClipFault {
     /// Not a usable video.
     #[error(transparent)]
     Video(#[from] VideoError),
-    /// The decoder brought its thread down.
+    /// It was the end of its decoder.
     #[error("the decoder failed on it: {0}")]
-    Crashed(String),
+    Died(#[from] Death),
+    /// A fault of this program: it should not be.
+    #[error("the decoder failed on it: {0}")]
+    Fault(String),
 }
 
 impl ClipFault {
@@ -48,7 +55,7 @@ impl ClipFault {
     pub fn culprit(&self) -> Culprit {
         match self {
             Self::Object { .. } | Self::Checksum { .. } => Culprit::Store,
-            Self::Crashed(_) => Culprit::Decoder,
+            Self::Died(_) | Self::Fault(_) => Culprit::Crashes,
             Self::Video(error) => match error.culprit() {
                 clips::Culprit::File => Culprit::Files,
                 clips::Culprit::Decoder => Culprit::Decoder,
@@ -66,7 +73,20 @@ pub enum RenderError {
     /// It would be any clip: the store does not answer.
     #[error("the store is at fault: {0}")]
     Store(String),
+    /// It would be any clip: there is no decoder.
+    #[error("the decoder is at fault: {0}")]
+    Decoder(String),
     /// A part of this process has ended.
     #[error(transparent)]
     Process(#[from] AskError),
+}
+
+impl From<Fault> for RenderError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Video(error) => Self::Clip(error.into()),
+            Fault::Died(death) => Self::Clip(death.into()),
+            Fault::NoDecoder { .. } => Self::Decoder(fault.to_string()),
+        }
+    }
 }

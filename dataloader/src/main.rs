@@ -16,13 +16,21 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<Code> {
+    // Before there are other threads: it is alone with its file.
+    if let Command::DecodeChild(args) = &args.command {
+        return dataloader::decoder::child::main(args.memory_bytes);
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().code(Code::Failed)?;
     let outcome = tokio.block_on(async {
         let shutdown = runtime::shutdown::Shutdown::on_signals()?;
         match args.command {
             Command::Serve(args) => commands::serve::main(args, shutdown).await,
             Command::Pack(args) => commands::pack::main(args, shutdown).await,
+            Command::Check(args) => commands::check::main(args, shutdown).await,
+            Command::Index(args) => commands::index::main(args, shutdown).await,
             Command::Demo(args) => commands::demo::main(args, shutdown).await,
+            Command::View(args) => commands::view::main(args).await,
+            Command::DecodeChild(_) => unreachable!("it has ended above"),
         }
     });
     // A decode that still runs must not hold up the end.

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
 use proto::loader::{Batch, Replaced};
 use proto::status::Refusal;
 use ractor::ActorRef;
@@ -20,6 +21,9 @@ use crate::error::{ClipFault, RenderError};
 
 /// No stage takes longer for one clip: the store's retries end well before.
 const STAGE_DEADLINE: Duration = Duration::from_secs(300);
+
+/// Two tries of a clip that hangs, and those of a few that wait before it.
+const DECODE_DEADLINE: Duration = Duration::from_secs(800);
 
 /// Clips known to be broken, and why.
 pub type Broken = HashMap<(u64, u64), String>;
@@ -43,7 +47,9 @@ impl Assembly {
     pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
         let _permit = self.stages.batches_in_work.acquire().await;
         let slots = wanted.positions.map(|position| self.slot(position, wanted.training));
-        let slots = try_join_all(slots).await?;
+        // As they come: the first verdict that ends the stream ends the batch.
+        let mut slots: Vec<Slot> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
+        slots.sort_unstable_by_key(|slot| slot.position);
         Ok(collate(&self.set.config, wanted.id, slots))
     }
 
@@ -51,12 +57,12 @@ impl Assembly {
         if !training {
             let clip = ClipRef { part: Arc::clone(&self.set.val), number: position };
             let tried = self.attempt(&clip, None).await?;
-            return Ok(slot(position, &clip, tried));
+            return Ok(self.shown(position, &clip, (None, tried)));
         }
         let seed = Some(self.set.plan.augment_seed(position));
         let planned = self.train_clip(self.set.plan.clip_at(position));
         let reason = match self.attempt(&planned, seed).await? {
-            Ok(pixels) => return Ok(slot(position, &planned, Ok(pixels))),
+            Ok(pixels) => return Ok(self.shown(position, &planned, (seed, Ok(pixels)))),
             Err(reason) => reason,
         };
         for attempt in 1..=self.set.plan.clips {
@@ -64,7 +70,7 @@ impl Assembly {
             if let Ok(pixels) = self.attempt(&clip, seed).await? {
                 let (key, by) = (planned.clip().key.clone(), clip.clip().key.clone());
                 let replaced = Some(Replaced { position, key, reason, by });
-                return Ok(Slot { replaced, ..slot(position, &clip, Ok(pixels)) });
+                return Ok(Slot { replaced, ..self.shown(position, &clip, (seed, Ok(pixels))) });
             }
         }
         let clips = self.set.plan.clips;
@@ -79,7 +85,9 @@ impl Assembly {
         let outcome = match self.render(clip, seed).await {
             Ok(pixels) => Ok(pixels),
             Err(RenderError::Clip(fault)) => Err(fault),
-            Err(error @ RenderError::Store(_)) => return Err(Refusal::Stale(error.to_string())),
+            Err(error @ (RenderError::Store(_) | RenderError::Decoder(_))) => {
+                return Err(Refusal::Stale(error.to_string()));
+            }
             Err(error @ RenderError::Process(_)) => return Err(Refusal::Broken(error.to_string())),
         };
         self.judged(clip, outcome).await
@@ -129,20 +137,21 @@ impl Assembly {
         let keep = self.keep_frames.then_some(key);
         let work = Work { set: Arc::clone(&self.set), augment_seed, source, keep };
         let pixels =
-            ask(&self.stages.decode, "the decode actor", STAGE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
-        Ok(pixels.await??)
+            ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
+        pixels.await?
     }
 
     fn train_clip(&self, number: u64) -> ClipRef {
         ClipRef { part: Arc::clone(&self.set.train), number }
     }
-}
 
-fn slot(position: u64, clip: &ClipRef, tried: Result<Vec<u8>, String>) -> Slot {
-    let entry = clip.clip();
-    let (pixels, replaced) = match tried {
-        Ok(pixels) => (Some(pixels), None),
-        Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
-    };
-    Slot { position, key: entry.key.clone(), label: entry.label, pixels, replaced }
+    /// A position, with the pixels of a clip or the reason why there are none.
+    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Result<Vec<u8>, String>)) -> Slot {
+        let entry = clip.clip();
+        let (pixels, replaced) = match tried {
+            Ok(pixels) => (Some(pixels), None),
+            Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
+        };
+        Slot { position, key: entry.key.clone(), label: self.set.label(entry, seed), pixels, replaced }
+    }
 }

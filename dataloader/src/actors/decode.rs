@@ -1,19 +1,18 @@
-//! Owns the decoding threads: few, named, never those that serve the network.
+//! Owns the decoders: few, each a process with a thread that waits for it, never one that serves the network.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use clips::{Frames, Scaler, Video, VideoError, View};
+use clips::Frames;
 use proto::status::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use runtime::OwnedThread;
-use runtime::owned_thread::ThreadError;
-use tokio::sync::Semaphore;
 
 use super::show::Showing;
 use crate::data::cache::FrameKey;
 use crate::data::{DataSet, FrameCache};
-use crate::error::ClipFault;
+use crate::decoder::wire::Which;
+use crate::decoder::{Decoder, Pool, Settings};
+use crate::error::{ClipFault, RenderError};
 
 /// The actor.
 #[derive(Default)]
@@ -21,8 +20,10 @@ pub struct DecodeActor;
 
 /// What it is started with.
 pub struct DecodeArgs {
-    /// How many threads decode.
-    pub threads: usize,
+    /// How many decoders there are.
+    pub decoders: usize,
+    /// How they are started.
+    pub settings: Settings,
     /// Where decoded clips are kept.
     pub frames: Arc<FrameCache>,
 }
@@ -36,7 +37,7 @@ pub struct DecodeState {
 /// What it is asked.
 pub enum DecodeMsg {
     /// The pixels (thwc) of a position.
-    Render(Work, RpcReplyPort<Result<Vec<u8>, ClipFault>>),
+    Render(Work, RpcReplyPort<Result<Vec<u8>, RenderError>>),
     /// All views of a video, sent as they come.
     Show(Box<Showing>),
 }
@@ -67,7 +68,7 @@ impl Actor for DecodeActor {
     type Arguments = DecodeArgs;
 
     async fn pre_start(&self, _: ActorRef<DecodeMsg>, args: DecodeArgs) -> Result<DecodeState, ActorProcessingErr> {
-        Ok(DecodeState { pool: Arc::new(Pool::start(args.threads).await?), frames: args.frames })
+        Ok(DecodeState { pool: Arc::new(Pool::start(args.decoders, args.settings).await?), frames: args.frames })
     }
 
     async fn handle(
@@ -79,15 +80,15 @@ impl Actor for DecodeActor {
         let (pool, frames) = (Arc::clone(&state.pool), Arc::clone(&state.frames));
         match message {
             DecodeMsg::Render(work, reply) => tokio::spawn(async move {
-                let outcome = pool.run(move |scaler| render(&work, scaler, &frames)).await;
-                let flat = outcome.unwrap_or_else(|fault| Err(ClipFault::Crashed(fault.to_string())));
+                let outcome = pool.run(move |decoder| render(&work, decoder, &frames)).await;
+                let flat = outcome.unwrap_or_else(|fault| Err(ClipFault::Fault(fault.to_string()).into()));
                 // Whoever asked may have gone: nothing is lost.
                 let _ = reply.send(flat);
             }),
             DecodeMsg::Show(showing) => tokio::spawn(async move {
                 let outbox = showing.outbox.clone();
-                if let Err(fault) = pool.run(move |scaler| showing.show(scaler)).await {
-                    let fault = Refusal::Broken(ClipFault::Crashed(fault.to_string()).to_string());
+                if let Err(fault) = pool.run(move |decoder| showing.show(decoder)).await {
+                    let fault = Refusal::Broken(ClipFault::Fault(fault.to_string()).to_string());
                     // Whoever asked may have gone.
                     let _ = outbox.send(Err(fault.into())).await;
                 }
@@ -97,86 +98,21 @@ impl Actor for DecodeActor {
     }
 }
 
-fn render(work: &Work, scaler: &mut Scaler, cache: &FrameCache) -> Result<Vec<u8>, ClipFault> {
+fn render(work: &Work, decoder: &mut Decoder, cache: &FrameCache) -> Result<Vec<u8>, RenderError> {
     let config = &work.set.config;
-    let view = clips::wanted(config, work.augment_seed);
-    let frames = match &work.source {
-        Source::Decoded(frames) => Arc::clone(frames),
-        Source::File(file) => Arc::new(decode(work, file, (&view, scaler))?),
+    let frames = match (&work.source, work.keep) {
+        (Source::Decoded(frames), _) => Arc::clone(frames),
+        (Source::File(file), None) => return Ok(decoder.clip(file, config, work.augment_seed)?),
+        (Source::File(file), Some(key)) => {
+            let training = work.augment_seed.is_some();
+            // All of them in training, for the views of other epochs.
+            let which = if training { Which::All } else { Which::Shown(Box::new(config.clone()), None) };
+            let frames = Arc::new(decoder.frames(file, config.decoded_short_side(training), which)?);
+            cache.put(key, Arc::clone(&frames));
+            frames
+        }
     };
-    if let (Some(key), Source::File(_)) = (work.keep, &work.source) {
-        cache.put(key, Arc::clone(&frames));
-    }
     let mut pixels = vec![0; config.clip_bytes()];
-    view.write(config, &frames, &mut pixels);
+    clips::wanted(config, work.augment_seed).write(config, &frames, &mut pixels);
     Ok(pixels)
-}
-
-/// The frames of the view; all frames if they are kept for other views of training.
-fn decode(work: &Work, file: &Bytes, (view, scaler): (&View, &mut Scaler)) -> Result<Frames, VideoError> {
-    let config = &work.set.config;
-    let training = work.augment_seed.is_some();
-    let video = Video::open(file.clone())?;
-    let wanted = if training && work.keep.is_some() {
-        (0..video.frame_count()).collect()
-    } else {
-        view.indices(config, video.frame_count())
-    };
-    video.decode(&wanted, config.decoded_short_side(training), scaler)
-}
-
-/// Threads that wait for work. A thread that a decoder brought down is replaced.
-struct Pool {
-    free: Semaphore,
-    idle: Mutex<Vec<OwnedThread<Scaler>>>,
-}
-
-impl Pool {
-    async fn start(threads: usize) -> Result<Self, ThreadError> {
-        let mut idle = Vec::with_capacity(threads);
-        for n in 0..threads {
-            idle.push(thread(&n.to_string()).await?);
-        }
-        Ok(Self { free: Semaphore::new(threads), idle: Mutex::new(idle) })
-    }
-
-    async fn run<R, F>(&self, job: F) -> Result<R, ThreadError>
-    where
-        R: Send + 'static,
-        F: FnOnce(&mut Scaler) -> R + Send + 'static,
-    {
-        let _permit = self.free.acquire().await;
-        let taken = self.idle().pop();
-        let taken = match taken {
-            Some(taken) => taken,
-            None => thread("again").await?,
-        };
-        let outcome = taken.call(job).await;
-        if outcome.is_ok() {
-            self.idle().push(taken);
-        }
-        outcome
-    }
-
-    /// A panic elsewhere can't leave the list half-written.
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<OwnedThread<Scaler>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn thread(name: &str) -> Result<OwnedThread<Scaler>, ThreadError> {
-    OwnedThread::spawn(&format!("decode-{name}"), 1, || Ok(Scaler::default())).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_thread_that_a_decoder_brought_down_is_replaced() {
-        let pool = Pool::start(1).await.expect("starts");
-        let outcome: Result<(), _> = pool.run(|_| panic!("segfault, nearly")).await;
-        assert!(outcome.expect_err("panicked").to_string().contains("segfault, nearly"));
-        assert_eq!(pool.run(|_| 7).await.expect("a new thread"), 7);
-    }
 }

@@ -90,7 +90,8 @@ impl Actor for FetchActor {
     }
 }
 
-async fn fetch(clip: &ClipRef) -> Result<Bytes, RenderError> {
+/// The bytes of a clip's file, checked against the index.
+pub(crate) async fn fetch(clip: &ClipRef) -> Result<Bytes, RenderError> {
     let (store, entry) = (&clip.part.store, clip.clip());
     let path = store.path(&entry.object);
     let what = format!("read {} in {}", entry.object, store.url);

@@ -5,7 +5,7 @@
 //! | root | the other four | the `serve` command |
 //! | session | the stream to the coordinator | coordinator, batch |
 //! | fetch | video files in memory, requests to the store | batch |
-//! | decode | the decoding threads | batch |
+//! | decode | the decoders, which are processes | batch |
 //! | batch | open data sets, broken clips, the rate guard | workers' streams, session |
 
 pub mod assemble;

@@ -99,15 +99,16 @@ impl Actor for RootActor {
 impl RootState {
     async fn start_stages(&mut self, config: &Config, myself: &ActorRef<()>) -> Result<Stages, ActorProcessingErr> {
         let frames = Arc::new(FrameCache::new(config.frame_cache_bytes));
-        let (threads, cache_bytes) = (config.decode_threads, config.file_cache_bytes);
+        let (decoders, cache_bytes) = (config.decode_threads, config.file_cache_bytes);
         let fetch = ChildSpec::new::<FetchActor, _>("fetch", Policy::Essential, move || FetchArgs { cache_bytes });
-        let kept = Arc::clone(&frames);
+        let (kept, settings) = (Arc::clone(&frames), config.decoder.clone());
         let decode = ChildSpec::new::<DecodeActor, _>("decode", Policy::Essential, move || DecodeArgs {
-            threads,
+            decoders,
+            settings: settings.clone(),
             frames: Arc::clone(&kept),
         });
         let (fetch, decode) = (self.start(fetch, myself).await?, self.start(decode, myself).await?);
-        Ok(Stages::new(fetch, decode, frames, threads))
+        Ok(Stages::new(fetch, decode, frames, decoders))
     }
 
     async fn start<M>(&mut self, spec: ChildSpec, myself: &ActorRef<()>) -> Result<ActorRef<M>, ActorProcessingErr> {

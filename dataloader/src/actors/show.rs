@@ -1,16 +1,18 @@
-//! On a decoding thread: one video, all its views, sent as they come.
+//! On the thread of a decoder: one video, all its views, sent as they come.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clips::{Scaler, Video, ViewConfig, ViewPixels};
+use clips::{ViewConfig, ViewPixels};
 use proto::loader::views_reply::Reply;
 use proto::loader::{Broken, Facts, View, ViewsReply};
 use proto::status::Refusal;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
+
+use crate::decoder::{Decoder, wire};
 
 /// A reader that takes nothing for so long gives up its thread to others.
 const READ_DEADLINE: Duration = Duration::from_secs(600);
@@ -36,37 +38,43 @@ pub struct Showing {
 
 impl Showing {
     /// Sends facts and views; a video that can't be decoded is told as such.
-    pub fn show(mut self, scaler: &mut Scaler) {
-        // Once its packets are listed the file itself is not needed any more.
-        let file = std::mem::take(&mut self.file);
-        if let Err(reason) = self.try_show(file, scaler) {
+    pub fn show(self, decoder: &mut Decoder) {
+        if let Err(reason) = self.try_show(decoder) {
             let key = self.entry.0.clone();
             // Whoever asked may have gone.
             let _gone = self.send(Reply::Broken(Broken { key, reason }));
         }
     }
 
-    fn try_show(&self, file: Bytes, scaler: &mut Scaler) -> Result<(), String> {
-        let video = Video::open(file).map_err(|error| error.to_string())?;
-        let layout = self.config.lay(video.frame_count(), video.fps()).map_err(|error| error.to_string())?;
-        let facts = Facts {
+    fn try_show(&self, decoder: &mut Decoder) -> Result<(), String> {
+        let mut refused = Ok(());
+        let mut meet = |video: wire::Facts| match self.facts(video) {
+            Ok(facts) => self.send(Reply::Facts(facts)),
+            Err(why) => {
+                refused = Err(why);
+                ControlFlow::Break(())
+            }
+        };
+        let mut hand = |view| self.send(Reply::View(message(view)));
+        decoder.views(&self.file, &self.config, (&mut meet, &mut hand)).map_err(|fault| fault.to_string())?;
+        refused
+    }
+
+    fn facts(&self, video: wire::Facts) -> Result<Facts, String> {
+        let layout = self.config.lay(video.source_frames, video.fps).map_err(|error| error.to_string())?;
+        Ok(Facts {
             key: self.entry.0.clone(),
             label: self.entry.1,
-            source_frames: video.frame_count(),
-            fps: video.fps().unwrap_or_default(),
-            source_width: video.width(),
-            source_height: video.height(),
+            source_frames: video.source_frames,
+            fps: video.fps.unwrap_or_default(),
+            source_width: video.width,
+            source_height: video.height,
             views: layout.views(),
             crops: self.config.crops,
             frames: self.config.frames,
             height: self.config.crop,
             width: self.config.crop,
-        };
-        if self.send(Reply::Facts(facts)).is_break() {
-            return Ok(());
-        }
-        clips::show(&video, (&self.config, &layout), scaler, &mut |view| self.send(Reply::View(message(view))))
-            .map_err(|error| error.to_string())
+        })
     }
 
     /// Waits for room; breaks if nobody reads any more.

@@ -22,6 +22,8 @@ pub struct DataSet {
     pub train: Arc<Part>,
     /// Held-out clips.
     pub val: Arc<Part>,
+    /// Of each label, the label of the mirror image.
+    mirrored: Vec<u32>,
     /// Identity of the clips and their order.
     pub digest: String,
     /// Identity of decoded frames: of the clips and of how they are shown.
@@ -122,6 +124,14 @@ pub enum OpenError {
         /// Classes of the held-out set.
         val: String,
     },
+    /// A class that is mirrored is none of the data's.
+    #[error("data.mirrored names {class:?}, which is no class of the data: they are {classes}")]
+    NoClass {
+        /// As in the recipe.
+        class: String,
+        /// Those of the data.
+        classes: String,
+    },
     /// The plan refuses the numbers.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -138,7 +148,7 @@ impl From<OpenError> for Refusal {
     fn from(error: OpenError) -> Self {
         let text = error.to_string();
         match error {
-            OpenError::Recipe(_) | OpenError::Plan(_) => Self::Invalid(text),
+            OpenError::Recipe(_) | OpenError::Plan(_) | OpenError::NoClass { .. } => Self::Invalid(text),
             OpenError::Store { .. } | OpenError::NoIndex { .. } => Self::Missing(text),
             OpenError::Unreachable { .. } => Self::Away(text),
             OpenError::Index { .. } | OpenError::Classes { .. } => Self::Stale(text),
@@ -157,13 +167,32 @@ impl DataSet {
             let list = |part: &Part| part.index.classes.join(", ");
             return Err(OpenError::Classes { train: list(&train), val: list(&val) });
         }
+        let no_class = |class| OpenError::NoClass { class, classes: train.index.classes.join(", ") };
+        let mirrored = mirrored(&config.mirrored, &train.index.classes).map_err(no_class)?;
         // The plan's batch and lanes belong to the coordinator: they change neither clips nor views.
         let plan = Plan::new(recipe.run.seed, train.index.clips.len() as u64, 1, 1)?;
         let digest = pair_digest(&train.index, &val.index);
         let view_id = hash((train.id, val.id, format!("{config:?}")));
         let frames_bytes = frames_bytes(&config, &train.index, &val.index);
-        Ok(Self { config, plan, train: Arc::new(train), val: Arc::new(val), digest, view_id, frames_bytes })
+        let (train, val) = (Arc::new(train), Arc::new(val));
+        Ok(Self { config, plan, train, val, mirrored, digest, view_id, frames_bytes })
     }
+
+    /// The label of what a position shows of a clip: mirrored, "to the left" is "to the right".
+    pub fn label(&self, clip: &Clip, augment_seed: Option<u64>) -> u32 {
+        let is_mirrored = clips::wanted(&self.config, augment_seed).is_mirrored();
+        if is_mirrored { self.mirrored[clip.label as usize] } else { clip.label }
+    }
+}
+
+/// Of each label, the label of the mirror image: itself, where no pair names its class. `Err` is a class that is none.
+fn mirrored(pairs: &[[String; 2]], classes: &[String]) -> Result<Vec<u32>, String> {
+    let mut labels: Vec<u32> = (0..classes.len() as u32).collect();
+    let place = |class: &String| classes.iter().position(|one| one == class).ok_or_else(|| class.clone());
+    for [one, other] in pairs {
+        labels.swap(place(one)?, place(other)?);
+    }
+    Ok(labels)
 }
 
 fn frames_bytes(config: &DataConfig, train: &Index, val: &Index) -> u64 {
@@ -178,7 +207,8 @@ fn frames_bytes(config: &DataConfig, train: &Index, val: &Index) -> u64 {
 }
 
 impl Part {
-    async fn open(split: &'static str, place: &str, below: &str) -> Result<Self, OpenError> {
+    /// Opens the set that a recipe calls `split`, at a place in the recipe.
+    pub async fn open(split: &'static str, place: &str, below: &str) -> Result<Self, OpenError> {
         let url = locate(place, below);
         let failed = |source| OpenError::Store { split, place: place.to_owned(), source };
         let store = store::open_existing(&url).map_err(failed)?;

@@ -8,6 +8,9 @@ use crate::error::{ClipFault, Culprit};
 /// How many of the most recent clips are looked at.
 pub const WINDOW_CLIPS: usize = 64;
 
+/// How many of them may cost their decoder. A video of the wild breaks; it takes its decoder along once in a lifetime.
+const MAX_CRASHES: usize = 4;
+
 /// Counts the broken ones among the most recent clips.
 #[derive(Debug, Default)]
 pub struct Guard {
@@ -23,15 +26,23 @@ impl Guard {
         self.recent.push_back(outcome.err().map(ClipFault::culprit));
         let fault = outcome.err()?;
         let broken = self.recent.iter().flatten().count();
-        (broken > WINDOW_CLIPS / 2).then(|| self.sentence(broken, key, fault))
+        let is_too_much = broken > WINDOW_CLIPS / 2 || self.share(Culprit::Crashes) > MAX_CRASHES;
+        is_too_much.then(|| self.sentence(broken, key, fault))
+    }
+
+    fn share(&self, culprit: Culprit) -> usize {
+        self.recent.iter().flatten().filter(|c| **c == culprit).count()
     }
 
     fn sentence(&self, broken: usize, key: &str, fault: &ClipFault) -> String {
-        let share = |culprit: Culprit| self.recent.iter().flatten().filter(|c| **c == culprit).count();
-        let culprit = [Culprit::Store, Culprit::Decoder, Culprit::Files].into_iter().max_by_key(|c| share(*c));
+        let all = [Culprit::Store, Culprit::Decoder, Culprit::Files];
+        // They are few when they are too many.
+        let crashes = (self.share(Culprit::Crashes) > MAX_CRASHES).then_some(Culprit::Crashes);
+        let culprit = crashes.or_else(|| all.into_iter().max_by_key(|culprit| self.share(*culprit)));
         let who = match culprit {
             Some(Culprit::Store) => "the store is at fault, it does not give back what was packed",
             Some(Culprit::Decoder) => "the decoder is at fault, this installation of ffmpeg can't read them",
+            Some(Culprit::Crashes) => "the decoder is at fault, its processes are lost one after the other",
             Some(Culprit::Files) | None => "the files are at fault",
         };
         let of = self.recent.len();
@@ -44,6 +55,7 @@ mod tests {
     use clips::VideoError;
 
     use super::*;
+    use crate::decoder::Death;
 
     fn file() -> ClipFault {
         ClipFault::Video(VideoError::Empty)
@@ -60,6 +72,21 @@ mod tests {
         assert_eq!(
             verdict.expect("33 of 64"),
             "33 of the last 64 clips are broken: the files are at fault; the latest is \"worst\": the file is empty"
+        );
+    }
+
+    #[test]
+    fn a_handful_of_crashes_is_too_much() {
+        let mut guard = Guard::default();
+        let crash = ClipFault::Died(Death::Ended("signal: 11 (SIGSEGV)".into()));
+        for _ in 0..MAX_CRASHES {
+            assert_eq!(guard.saw("k", Ok(())), None);
+            assert_eq!(guard.saw("k", Err(&crash)), None);
+        }
+        assert_eq!(
+            guard.saw("worst", Err(&crash)).expect("5 of 9"),
+            "5 of the last 9 clips are broken: the decoder is at fault, its processes are lost one after the other; the \
+             latest is \"worst\": the decoder failed on it: its process ended: signal: 11 (SIGSEGV)"
         );
     }
 

@@ -10,12 +10,14 @@ use runtime::shutdown::Shutdown;
 use runtime::store;
 
 use crate::footage::make;
+use crate::run::decoder;
 
 async fn run(flags: &[&str]) -> Code {
     let line = [&["dataloader", "demo", "--train-clips", "2", "--val-clips", "1"], flags].concat();
-    let Command::Demo(args) = Args::try_parse_from(line).expect("flags are known").command else {
+    let Command::Demo(mut args) = Args::try_parse_from(line).expect("flags are known").command else {
         panic!("another command")
     };
+    args.decoder = decoder();
     demo::main(args, Shutdown::default()).await.expect("makes clips")
 }
 

@@ -35,12 +35,31 @@ fn video(folder: &Path, n: u32) -> Bytes {
     std::fs::read(&path).expect("ffmpeg wrote the file").into()
 }
 
+/// So many frames that all of them, at the size of the tests, take more memory than a decoder is allowed there.
+pub fn hungry() -> Bytes {
+    static VIDEO: OnceLock<Bytes> = OnceLock::new();
+    VIDEO
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let path = folder.path().join("long.mp4");
+            let source = ["-f", "lavfi", "-i", "color=gray:s=64x16:r=100:d=100"];
+            make(&[&source[..], &["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1"]].concat(), &path);
+            std::fs::read(&path).expect("ffmpeg wrote the file").into()
+        })
+        .clone()
+}
+
 /// A file as the tests pack it: `broken` ones are web pages.
+#[derive(Clone)]
 pub enum File {
     Video(usize),
     WebPage,
     /// Good when packed, other bytes since.
     Rotten(usize),
+    /// With a key of its own, and any bytes.
+    Named(String, Bytes),
+    /// More frames than fit into a decoder.
+    Hungry,
     /// In an object that is not there.
     Missing,
     /// Behind the end of its object.
@@ -56,9 +75,12 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
     for (n, file) in files.iter().enumerate() {
         let bytes = match file {
             File::Video(v) | File::Rotten(v) => videos()[v % videos().len()].clone(),
+            File::Hungry => hungry(),
+            File::Named(_, bytes) => bytes.clone(),
             File::WebPage | File::Missing | File::Beyond => Bytes::from(format!("<html>{n}</html>")),
         };
-        let (key, label) = (format!("clip-{n:03}"), (n % 2) as u32);
+        let key = if let File::Named(key, _) = file { key.clone() } else { format!("clip-{n:03}") };
+        let label = (n % 2) as u32;
         let offset_bytes = shard.append(&key, "mp4", &bytes, label).expect("memory");
         if matches!(file, File::Rotten(_)) {
             rotten.push(offset_bytes as usize + 40);

@@ -1,9 +1,14 @@
 //! The loader from outside: real sockets, real videos, stores in memory, a coordinator that is played.
 
+mod check;
+mod decoder;
 mod demo;
 mod footage;
+mod hostile;
 mod pack;
 mod refusals;
+mod resume;
 mod run;
 mod serve;
+mod view;
 mod views;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clips::Index;
 use dataloader::commands::serve;
 use dataloader::config::Config;
+use dataloader::decoder::Settings;
 use proto::coordinator::coordinator_server::Coordinator;
 use proto::coordinator::from_member::Event;
 use proto::coordinator::to_member::Command;
@@ -105,12 +106,18 @@ pub fn recipe() -> String {
     .to_owned()
 }
 
+/// Decoders as they are started outside of tests, where this program is not the loader's.
+pub fn decoder() -> Settings {
+    Settings { program: env!("CARGO_BIN_EXE_dataloader").into(), ..Settings::of_this_program() }
+}
+
 pub fn config() -> Config {
     Config {
         coordinator: String::new(),
         advertise: String::new(),
         name: "loader-0".into(),
         decode_threads: 2,
+        decoder: decoder(),
         file_cache_bytes: 1 << 20,
         frame_cache_bytes: 1 << 30,
         patience: Duration::from_secs(10),

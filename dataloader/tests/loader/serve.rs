@@ -1,5 +1,6 @@
 //! What a loader gives to workers, and tells the coordinator.
 
+use clips::View;
 use dataloader::config::Config;
 use proto::coordinator::from_member::Event;
 use proto::coordinator::to_member::Command;
@@ -9,7 +10,7 @@ use runtime::exit::{Code, code_of};
 use runtime::shutdown::Shutdown;
 
 use crate::footage::File::{self, Beyond, Missing, Rotten, Video, WebPage};
-use crate::run::{LONG, Run, config};
+use crate::run::{LONG, Run, Worker, config};
 
 fn good(count: usize) -> Vec<File> {
     (0..count).map(Video).collect()
@@ -70,6 +71,31 @@ async fn any_loader_with_or_without_caches_renders_the_same_bytes() {
     assert_eq!(one.batch(Split::Val, 0, 2).await, two.batch(Split::Val, 0, 2).await);
     run.leave().await;
     other.leave().await;
+}
+
+#[tokio::test]
+async fn a_mirrored_clip_has_the_label_of_its_mirror_image() {
+    let run = Run::start("mirrored", &good(6), &good(2)).await;
+    let mut open = run.open();
+    open.recipe = open.recipe.replace("flip = true", "flip = true\nmirrored = [[\"left\", \"right\"]]");
+    let mut worker = Worker::connect(&run.address, open.clone()).await.expect("opens");
+    let (plain, swapped) =
+        (run.worker().await.batch(Split::Train, 0, 60).await, worker.batch(Split::Train, 0, 60).await);
+    assert!(plain.pixels_nthwc == swapped.pixels_nthwc, "what is shown stays");
+    let data = dataloader::data::recipe::parse(&open.recipe).expect("valid").data;
+    let mirrored = |position| View::train(&data, run.plan().augment_seed(position)).is_mirrored();
+    for (n, position) in (0..60).enumerate() {
+        assert_eq!(swapped.labels[n] != plain.labels[n], mirrored(position), "position {position}");
+    }
+    assert!((1..60).contains(&(0..60).filter(|position| mirrored(*position)).count()));
+    let held_out = worker.batch(Split::Val, 0, 2).await;
+    assert_eq!(held_out.labels, [0, 1], "nothing held out is mirrored");
+
+    open.recipe = open.recipe.replace("\"right\"", "\"wrong\"");
+    let status = Worker::connect(&run.address, open).await.err().expect("refused");
+    let told = "data.mirrored names \"wrong\", which is no class of the data: they are left, right";
+    assert_eq!((status.code(), status.message()), (tonic::Code::InvalidArgument, told));
+    run.leave().await;
 }
 
 async fn quarantined(run: &mut Run) -> (String, String) {

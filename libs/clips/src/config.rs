@@ -25,8 +25,11 @@ pub struct DataConfig {
     pub jitter: Jitter,
     /// Side of the square crop, pixels.
     pub crop: u32,
-    /// Whether half of the training clips are mirrored. Off where left and right are labels.
+    /// Whether half of the training clips are mirrored. Where left and right are labels: off, or with `mirrored`.
     pub flip: bool,
+    /// Pairs of classes that a mirror makes of each other: the label of a mirrored clip is the other one's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrored: Vec<[String; 2]>,
     /// Operations on the colours and the place of training clips, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rand_augment: Option<RandAugment>,
@@ -53,6 +56,8 @@ struct RawDataConfig {
     crop: u32,
     #[serde(default)]
     flip: bool,
+    #[serde(default)]
+    mirrored: Vec<[String; 2]>,
     rand_augment: Option<RandAugment>,
     erasing: Option<Erasing>,
     mean: [f32; 3],
@@ -87,6 +92,15 @@ pub enum ConfigError {
         low: u32,
         /// Second number.
         high: u32,
+    },
+    /// Classes are exchanged that no mirror shows.
+    #[error("data.mirrored names classes, but data.flip is off: nothing is mirrored")]
+    NothingMirrored,
+    /// A class would have two mirror images, or itself.
+    #[error("data.mirrored names {class:?} twice: a class has one mirror image")]
+    MirroredTwice {
+        /// The class.
+        class: String,
     },
     /// The crop does not fit into the smallest frame.
     #[error("data.crop is {crop}, but must be at most data.short_side[0] = {short_side}")]
@@ -126,6 +140,7 @@ impl TryFrom<RawDataConfig> for DataConfig {
             real("mean", *mean, 0.0)?;
             real("std", *std, 1e-3)?;
         }
+        check_mirrored(raw.flip, &raw.mirrored)?;
         raw.rand_augment.map_or(Ok(()), |augment| augment.validate())?;
         raw.erasing.map_or(Ok(()), |erasing| erasing.validate())?;
         Ok(raw.checked())
@@ -134,9 +149,25 @@ impl TryFrom<RawDataConfig> for DataConfig {
 
 impl RawDataConfig {
     fn checked(self) -> DataConfig {
-        let Self { train, val, frames, stride, short_side, jitter, crop, flip, rand_augment, erasing, mean, std } =
-            self;
-        DataConfig { train, val, frames, stride, short_side, jitter, crop, flip, rand_augment, erasing, mean, std }
+        let Self {
+            train, val, frames, stride, short_side, jitter, crop, flip, mirrored, rand_augment, erasing, ..
+        } = self;
+        let Self { mean, std, .. } = self;
+        DataConfig {
+            train,
+            val,
+            frames,
+            stride,
+            short_side,
+            jitter,
+            crop,
+            flip,
+            mirrored,
+            rand_augment,
+            erasing,
+            mean,
+            std,
+        }
     }
 }
 
@@ -150,6 +181,17 @@ impl DataConfig {
     /// Bytes of one clip in a batch.
     pub fn clip_bytes(&self) -> usize {
         self.frames as usize * self.crop as usize * self.crop as usize * 3
+    }
+}
+
+fn check_mirrored(flip: bool, pairs: &[[String; 2]]) -> Result<(), ConfigError> {
+    if !flip && !pairs.is_empty() {
+        return Err(ConfigError::NothingMirrored);
+    }
+    let mut seen = std::collections::HashSet::new();
+    match pairs.iter().flatten().find(|class| !seen.insert(*class)) {
+        Some(class) => Err(ConfigError::MirroredTwice { class: class.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -221,6 +263,23 @@ mod tests {
         );
         assert!(with("0.225, 0.225, 0.225", "0.225, 0.0, 0.225").starts_with("data.std is 0, but must be from 0.001"));
         assert!(with("0.45, 0.45, 0.45", "nan, 0.45, 0.45").starts_with("data.mean is NaN"));
+    }
+
+    #[test]
+    fn a_class_has_one_mirror_image_and_only_where_there_is_a_mirror() {
+        let text = DEMO.replace("flip = false", "flip = true\nmirrored = [[\"left\", \"right\"], [\"in\", \"out\"]]");
+        let config: DataConfig = toml::from_str(&text).expect("valid");
+        assert_eq!(config.mirrored[1], ["in", "out"]);
+        assert_eq!(
+            with("flip = false", "mirrored = [[\"left\", \"right\"]]"),
+            "data.mirrored names classes, but data.flip is off: nothing is mirrored"
+        );
+        for pairs in ["[[\"a\", \"a\"]]", "[[\"a\", \"b\"], [\"c\", \"a\"]]"] {
+            assert_eq!(
+                with("flip = false", &format!("flip = true\nmirrored = {pairs}")),
+                "data.mirrored names \"a\" twice: a class has one mirror image"
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Members are written with fixed times and owners, so that the same clips give the same shard, byte for byte.
 
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read, Seek};
 
 /// Ending of the member that holds a clip's label.
 const LABEL_EXTENSION: &str = "cls";
@@ -73,23 +73,33 @@ impl ShardWriter {
 
 /// Lists the files of a shard.
 pub fn members(shard: &[u8]) -> io::Result<Vec<Member>> {
-    let mut archive = tar::Archive::new(Cursor::new(shard));
     let mut found = Vec::new();
-    for entry in archive.entries()? {
-        let entry = entry?;
+    walk(Cursor::new(shard), |member, _| {
+        found.push(member);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Goes through the files of a shard; what is not read of their content is jumped over.
+pub fn walk<R: Read + Seek>(shard: R, mut see: impl FnMut(Member, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+    let mut archive = tar::Archive::new(shard);
+    for entry in archive.entries_with_seek()? {
+        let mut entry = entry?;
         if entry.header().entry_type() != tar::EntryType::Regular {
             continue;
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let (key, extension) = split_name(&name);
-        found.push(Member {
+        let member = Member {
             key: key.to_owned(),
             extension: extension.to_owned(),
             offset_bytes: entry.raw_file_position(),
             length_bytes: entry.size(),
-        });
+        };
+        see(member, &mut entry)?;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// WebDataset's rule: the key ends at the first dot of the file name; folders belong to it.

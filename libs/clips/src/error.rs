@@ -1,5 +1,7 @@
 //! What can be wrong with a video file.
 
+use serde::{Deserialize, Serialize};
+
 /// Who is at fault when a clip can't be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Culprit {
@@ -10,7 +12,7 @@ pub enum Culprit {
 }
 
 /// Why a video can't be used.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum VideoError {
     /// No bytes at all.
     #[error("the file is empty")]

@@ -19,6 +19,7 @@ pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
         jitter: Jitter::Uniform,
         crop: 56,
         flip: false,
+        mirrored: Vec::new(),
         rand_augment: None,
         erasing: None,
         mean: [0.45; 3],

@@ -125,6 +125,16 @@ impl View {
         }
     }
 
+    /// Whether left and right are exchanged.
+    pub fn is_mirrored(&self) -> bool {
+        self.flip
+    }
+
+    /// The short side that frames are scaled to, pixels.
+    pub fn short_side(&self) -> u32 {
+        self.short_side
+    }
+
     /// The source frames that this view shows, in order.
     pub fn indices(&self, config: &DataConfig, source_frames: u32) -> Vec<u32> {
         sample::indices(config, source_frames, &|starts| self.start.of(starts))

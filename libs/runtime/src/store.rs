@@ -96,9 +96,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// The path of `relative` (with `/` between its parts) below the root.
+    /// The path of `relative` (with `/` between its parts) below the root. Names of others, with spaces and letters of any
+    /// language, stay as they are; only what no path may hold is escaped.
     pub fn path(&self, relative: &str) -> Path {
-        self.root.parts().chain(Path::from(relative).parts().map(|part| part.as_ref().to_owned().into())).collect()
+        let below = Path::parse(relative).unwrap_or_else(|_| Path::from(relative));
+        self.root.parts().chain(below.parts()).collect()
     }
 
     /// Writes, conditionally creates and deletes one small object: fails here, with a sentence, rather than in the

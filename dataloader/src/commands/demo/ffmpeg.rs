@@ -1,17 +1,20 @@
 //! Calls of the `ffmpeg` program: one thread each, as many calls at a time as there are cores.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::anyhow;
 use futures::{StreamExt, TryStreamExt};
 use runtime::exit::{Code, WithCode};
 use runtime::shutdown::Shutdown;
-use tokio::process::Command;
 
 use super::footage::{Content, Source};
 use super::motion::{CLIP_FRAMES, Cut, RATE};
+use crate::commands::ffmpeg;
 use crate::config::cores;
+
+/// Longest that a call may take.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Short side of prepared footage, pixels.
 const SHORT_SIDE: u32 = 216;
@@ -40,18 +43,6 @@ const H264: [&str; 17] = [
     "1",
 ];
 
-/// Makes sure that the program is there and can make clips.
-pub async fn check() -> anyhow::Result<()> {
-    let advice = "install it (Debian, Ubuntu: apt-get install ffmpeg)";
-    let asked = Command::new("ffmpeg").args(["-hide_banner", "-encoders"]).stdin(Stdio::null()).output().await;
-    let encoders =
-        asked.with_context(|| format!("can't run the ffmpeg program: {advice}")).code(Code::Misconfigured)?;
-    if !String::from_utf8_lossy(&encoders.stdout).contains("libx264") {
-        return Err(anyhow!("this ffmpeg program has no libx264: {advice}")).code(Code::Misconfigured);
-    }
-    Ok(())
-}
-
 /// Runs the calls side by side; `done` hears of each. The first failure, or a shutdown, ends the others.
 pub async fn run_all(calls: Vec<Vec<String>>, shutdown: &Shutdown, mut done: impl FnMut()) -> anyhow::Result<()> {
     let mut running = futures::stream::iter(calls).map(run).buffer_unordered(cores());
@@ -68,20 +59,7 @@ pub async fn run_all(calls: Vec<Vec<String>>, shutdown: &Shutdown, mut done: imp
 }
 
 async fn run(arguments: Vec<String>) -> anyhow::Result<()> {
-    let out = Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-y", "-threads", "1", "-filter_threads", "1"])
-        .args(["-filter_complex_threads", "1"])
-        .args(&arguments)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("can't run the ffmpeg program")?;
-    if !out.status.success() {
-        let said = String::from_utf8_lossy(&out.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-        bail!("ffmpeg failed ({}) on {}: {last}", out.status, arguments.last().map_or("", String::as_str));
-    }
-    Ok(())
+    ffmpeg::run(&arguments, LIMIT).await
 }
 
 /// The call that prepares a source: small, every frame lasting 1/30 s whatever the source's rate.

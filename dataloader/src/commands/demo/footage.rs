@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::commands::pack::list::{is_video, sorted};
+use crate::sources::{is_video, sorted};
 
 /// One source of clips.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,7 +121,7 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for path in sorted(folder)? {
         if path.is_dir() {
             walk(&path, files)?;
-        } else if is_video(&path) {
+        } else if is_video(&path.to_string_lossy()) {
             files.push(path);
         }
     }

@@ -15,11 +15,17 @@ use runtime::telemetry;
 
 use self::footage::{Footage, Source};
 use self::motion::{CLIP_FRAMES, Cut, Motion, Stage};
-use super::pack::list::{Entry, Label, Listing};
-use super::pack::{self, Job, write};
+use super::pack::plan::{Mode, Plan, Settings};
+use super::pack::target::{self, Target};
+use super::pack::{self, report};
 use crate::args::DemoArgs;
+use crate::config::cores;
+use crate::decoder::Pool;
+use crate::sources::{Entry, Label, Listing, Place};
 use runtime::progress::Progress;
 
+/// No clip is longer: about a second of small frames.
+const LONGEST_BYTES: u64 = 1 << 20;
 /// Clips that one call of the ffmpeg program cuts.
 const CLIPS_A_CALL: usize = 16;
 
@@ -32,14 +38,14 @@ struct Ready {
 
 /// Makes the demo data set unless it is there.
 pub async fn main(args: DemoArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
-    ffmpeg::check().await?;
+    super::ffmpeg::check().await?;
     let footage = match &args.footage {
         Some(folder) => footage::find(folder).code(Code::Misconfigured)?,
         None => footage::render(),
     };
     let place = |split: &str| format!("{}/{split}", args.to.trim_end_matches('/'));
-    let (train, val) = (write::place(&place("train"))?, write::place(&place("val"))?);
-    if !args.replace && write::exists(&train).await? && write::exists(&val).await? {
+    let (train, val) = (target::place(&place("train"))?, target::place(&place("val"))?);
+    if !args.replace && target::exists(&train).await? && target::exists(&val).await? {
         telemetry::print(format_args!("the demo data set is at {} already (--replace makes it anew)", args.to));
         return Ok(Code::Done);
     }
@@ -47,14 +53,17 @@ pub async fn main(args: DemoArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let folder = tempfile::tempdir().context("can't make a temporary folder")?;
     let (train_clips, val_clips) = cut_all(&args, footage, (folder.path(), &shutdown)).await?;
     let classes: Vec<String> = Motion::ALL.iter().map(|motion| motion.name().to_owned()).collect();
+    let pool = Pool::start(cores(), args.decoder.clone()).await?;
     for (entries, store) in [(train_clips, train), (val_clips, val)] {
         let listing = Listing { entries, ..Listing::default() };
-        let packed = pack::pack(Job { listing, classes: classes.clone(), store, shard_bytes: 64 << 20 }, &shutdown);
-        let packed = packed.await?;
-        if let Some(broken) = packed.left_out.first() {
+        let settings = Settings { mode: Mode::Keep, shard_bytes: 64 << 20, jobs: cores(), memory_bytes: 256 << 20 };
+        // Cut anew each time: nothing of an earlier run is gone on with.
+        let target = Target::fresh(store).await?;
+        let packed = pack::pack(Plan::new(listing, classes.clone(), settings), target, (&pool, &shutdown)).await?;
+        if let Some(broken) = packed.report.left_out.first() {
             bail!("ffmpeg made a clip that can't be decoded: {}: {}", broken.name, broken.reason);
         }
-        pack::report(&packed);
+        report::tell(&packed);
     }
     Ok(Code::Done)
 }
@@ -126,7 +135,10 @@ fn plan(
             let path = folder.join(split).join(&name);
             let cut = Cut::new(motion, stage, derive(seed, &format!("demo/{split}/{class}"), &[n.into()]));
             cuts.push((footage.clone(), cut, path.clone()));
-            entries.push(Entry { path, name, label: Label::Name(class.to_owned()) });
+            let label = Label::Name(class.to_owned());
+            // Its length is known once it is cut.
+            let (place, length_bytes) = (Place::File(path), LONGEST_BYTES);
+            entries.push(Entry { name, place, range: None, length_bytes, label, line: 0, key: None });
         }
     }
     Ok(entries)

@@ -1,10 +1,11 @@
-//! Reads one file and decodes it once.
-
-use std::path::Path;
+//! Decodes a file once, and says what the index says of it.
 
 use bytes::Bytes;
-use clips::Video;
+use clips::Clip;
 use clips::index::MAX_CLIP_BYTES;
+
+use crate::decoder::{Fault, Pool};
+use crate::sources::Trouble;
 
 /// A file that can be packed.
 pub struct Examined {
@@ -18,18 +19,58 @@ pub struct Examined {
     pub height: u32,
 }
 
-/// Reads and decodes a file, or says why it can't be packed. Blocks.
-pub fn examine(path: &Path) -> Result<Examined, String> {
-    let length = std::fs::metadata(path).map_err(|error| format!("can't read it: {error}"))?.len();
-    if length > MAX_CLIP_BYTES {
-        return Err(format!("it is {length} bytes long, at most {MAX_CLIP_BYTES} are packed: cut it into clips first"));
+/// Where a clip stands in a data set.
+pub struct Standing {
+    /// Its name.
+    pub key: String,
+    /// Its class.
+    pub label: u32,
+    /// The object that holds it.
+    pub object: String,
+    /// Where it begins there.
+    pub offset_bytes: u64,
+}
+
+impl Examined {
+    /// Its entry in the index: the only place where one is made.
+    pub fn clip(&self, standing: Standing) -> Clip {
+        let Standing { key, label, object, offset_bytes } = standing;
+        Clip {
+            key,
+            label,
+            object,
+            offset_bytes,
+            length_bytes: self.bytes.len() as u64,
+            crc32c: crc32c::crc32c(&self.bytes),
+            frames: self.frames,
+            width: self.width,
+            height: self.height,
+        }
     }
-    let bytes: Bytes = std::fs::read(path).map_err(|error| format!("can't read it: {error}"))?.into();
-    let video = Video::open(bytes.clone()).map_err(|error| error.to_string())?;
-    let survey = video.survey().map_err(|error| error.to_string())?;
+}
+
+/// Refuses a file by its length, before it is read.
+pub fn check_length(length_bytes: u64) -> Result<(), String> {
+    if length_bytes > MAX_CLIP_BYTES {
+        return Err(format!(
+            "it is {length_bytes} bytes long, at most {MAX_CLIP_BYTES} are packed: cut it into clips first"
+        ));
+    }
+    Ok(())
+}
+
+/// Decodes a file in a process of its own, or says why it can't be packed.
+pub async fn examine(bytes: Bytes, pool: &Pool) -> Result<Examined, Trouble> {
+    let file = bytes.clone();
+    let surveyed = pool.run(move |decoder| decoder.survey(&file)).await;
+    let surveyed = surveyed.map_err(|fault| Trouble::File(format!("the decoder failed on it: {fault}")))?;
+    let (facts, survey) = surveyed.map_err(|fault| match fault {
+        Fault::NoDecoder { .. } => Trouble::Any(fault.to_string()),
+        Fault::Video(_) | Fault::Died(_) => Trouble::File(fault.to_string()),
+    })?;
     // A few concealed errors are normal in downloads; a file that is mostly errors teaches nothing.
     if survey.good * 2 < survey.frames {
-        return Err(format!("only {} of {} frames can be decoded", survey.good, survey.frames));
+        return Err(Trouble::File(format!("only {} of {} frames can be decoded", survey.good, survey.frames)));
     }
-    Ok(Examined { bytes, frames: video.frame_count(), width: video.width(), height: video.height() })
+    Ok(Examined { bytes, frames: facts.source_frames, width: facts.width, height: facts.height })
 }

@@ -1,177 +1,103 @@
-//! Writes shards, and the index last: before it there is no data set.
+//! Writes shards, each with its part of the index.
 
-use anyhow::{Context, bail};
-use clips::container::sanitise_key;
-use clips::index::INDEX_OBJECT;
-use clips::{Clip, Index, ShardWriter};
+use anyhow::Context;
+use clips::ShardWriter;
 use object_store::{ObjectStoreExt, PutPayload};
 use runtime::exit::{Code, WithCode};
-use runtime::store::{self, Store};
-use std::collections::HashSet;
-use std::path::Path;
+use runtime::retry::retry;
+use runtime::store::Store;
+use tokio::task::JoinHandle;
 
-use super::examine::Examined;
-use super::list::Entry;
+use super::draft::Draft;
+use super::examine::{Examined, Standing};
+use super::journal::{self, Part};
+use super::plan::{Item, Plan};
+use super::report::Report;
+use crate::sources::{PATIENCE, is_of_one};
 
 /// A data set that is being written.
 pub struct Writer {
     store: Store,
     shard_bytes: u64,
     shard: ShardWriter,
-    shards: usize,
-    /// Clips of the open shard, whose object has no name yet.
-    open: Vec<Clip>,
-    clips: Vec<Clip>,
-    keys: HashSet<String>,
-    bytes: u64,
-}
-
-/// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// Where.
-    pub url: String,
-    /// Clips.
-    pub clips: usize,
-    /// Shards.
-    pub shards: usize,
-    /// Bytes of the videos.
-    pub bytes: u64,
-}
-
-/// Opens the place of a new data set; one that is there already is only overwritten when that was asked for.
-pub async fn open(to: &str, replace: bool) -> anyhow::Result<Store> {
-    let store = place(to)?;
-    if exists(&store).await? && !replace {
-        return Err(anyhow::anyhow!(
-            "there is a data set at {} already: choose another --to, or --replace it",
-            store.url
-        ))
-        .code(Code::Misconfigured);
-    }
-    Ok(store)
-}
-
-/// Opens a place to write to, with the folders above it.
-pub fn place(to: &str) -> anyhow::Result<Store> {
-    create_parents(to).code(Code::Misconfigured)?;
-    store::open(to).code(Code::Misconfigured)
-}
-
-/// Whether a place has an index.
-pub async fn exists(store: &Store) -> anyhow::Result<bool> {
-    match store.store.head(&store.path(INDEX_OBJECT)).await {
-        Ok(_) => Ok(true),
-        Err(object_store::Error::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("can't look for a data set at {}", store.url)),
-    }
-}
-
-/// A folder that is written to may lie deeper than what is there.
-fn create_parents(to: &str) -> anyhow::Result<()> {
-    let folder = match to.strip_prefix("file://") {
-        Some(path) => path,
-        None if to.contains("://") || to.is_empty() => return Ok(()),
-        None => to,
-    };
-    std::fs::create_dir_all(Path::new(folder)).with_context(|| format!("can't create the folder {folder}"))
+    draft: Draft,
+    /// The last shard, on its way into the store.
+    upload: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Writer {
-    /// A writer of shards of about `shard_bytes`.
-    pub fn new(store: Store, shard_bytes: u64) -> Self {
-        Self {
-            store,
-            shard_bytes,
-            shard: ShardWriter::default(),
-            shards: 0,
-            open: Vec::new(),
-            clips: Vec::new(),
-            keys: HashSet::new(),
-            bytes: 0,
-        }
+    /// Goes on where `parts` end.
+    pub fn new(plan: &Plan, store: Store, parts: Vec<Part>) -> Self {
+        let (shard_bytes, draft) = (plan.settings.shard_bytes, Draft::new(plan, parts));
+        Self { store, shard_bytes, shard: ShardWriter::default(), draft, upload: None }
     }
 
-    /// Whether no clip was added.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    /// How many videos of the list are done with.
+    pub fn position(&self) -> usize {
+        self.draft.position()
     }
 
     /// Appends a clip; uploads the shard when it is full.
-    pub async fn add(&mut self, entry: &Entry, class: &str, (label, video): (u32, Examined)) -> anyhow::Result<()> {
+    pub async fn add(&mut self, item: &Item, video: &Examined) -> anyhow::Result<()> {
         if self.shard.clips() > 0 && self.shard.len_bytes() + video.bytes.len() as u64 > self.shard_bytes {
             self.close().await?;
         }
-        let key = self.key(entry, class);
-        let extension = extension_of(&entry.path);
-        let offset_bytes =
-            self.shard.append(&key, &extension, &video.bytes, label).with_context(|| format!("can't pack {key}"))?;
-        self.bytes += video.bytes.len() as u64;
-        self.open.push(Clip {
-            key,
-            label,
-            object: String::new(),
-            offset_bytes,
-            length_bytes: video.bytes.len() as u64,
-            crc32c: crc32c::crc32c(&video.bytes),
-            frames: video.frames,
-            width: video.width,
-            height: video.height,
-        });
+        let Item { key, label, extension, .. } = item;
+        let appended = self.shard.append(key, extension, &video.bytes, *label);
+        let offset_bytes = appended.with_context(|| format!("can't pack {key}"))?;
+        // The object has no name before it is whole.
+        self.draft.add(video.clip(Standing { key: key.clone(), label: *label, object: String::new(), offset_bytes }));
         Ok(())
     }
 
-    /// Uploads the last shard, then the index.
-    pub async fn finish(mut self, classes: Vec<String>) -> anyhow::Result<Written> {
+    /// Notes a video that can't be packed.
+    pub fn leave_out(&mut self, item: Item, reason: String) {
+        self.draft.leave_out(item, reason);
+    }
+
+    /// Uploads the last shard, then the report and the index.
+    pub async fn finish(mut self, plan: Plan) -> anyhow::Result<Report> {
         if self.shard.clips() > 0 {
             self.close().await?;
         }
-        if self.clips.is_empty() {
-            bail!("no clip is left to pack: nothing was written to {}", self.store.url);
-        }
-        let (url, shards, bytes) = (self.store.url.clone(), self.shards, self.bytes);
-        let index = Index::new(classes, std::mem::take(&mut self.clips)).context("the new index is refused")?;
-        let clips = index.clips.len();
-        self.put(INDEX_OBJECT, index.to_bytes()).await?;
-        Ok(Written { url, clips, shards, bytes })
+        self.uploaded().await?;
+        self.draft.seal(&self.store, plan).await
     }
 
     /// A shard's name holds a part of its content's hash: no pack ever overwrites a shard that an index refers to.
     async fn close(&mut self) -> anyhow::Result<()> {
         let bytes = std::mem::take(&mut self.shard).finish().context("can't finish a shard")?;
         let hash = blake3::hash(&bytes).to_hex();
-        let object = format!("shard-{:05}-{}.tar", self.shards, &hash[..12]);
-        self.put(&object, bytes).await?;
-        self.clips.extend(self.open.drain(..).map(|clip| Clip { object: object.clone(), ..clip }));
-        self.shards += 1;
+        let object = format!("shard-{:05}-{}.tar", self.draft.parts(), &hash[..12]);
+        let (number, part) = self.draft.cut(Some(&object));
+        // One at a time: a part without the ones before it would be lost.
+        self.uploaded().await?;
+        let store = self.store.clone();
+        self.upload = Some(tokio::spawn(async move {
+            put(&store, &object, bytes).await?;
+            journal::write(&store, number, &part).await
+        }));
         Ok(())
     }
 
-    async fn put(&self, object: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let path = self.store.path(object);
-        let put = self.store.store.put(&path, PutPayload::from(bytes));
-        put.await.with_context(|| format!("can't write {object} to {}", self.store.url))?;
-        Ok(())
-    }
-
-    /// `class/name` without extension; a second one of the same name gets a number.
-    fn key(&mut self, entry: &Entry, class: &str) -> String {
-        let below = entry.name.strip_prefix(&format!("{class}/")).unwrap_or(&entry.name);
-        let stem = Path::new(below).with_extension("");
-        let plain = sanitise_key(&format!("{class}/{}", stem.to_string_lossy().replace("../", "").trim_matches('/')));
-        let mut key = plain.clone();
-        let mut copies = 1;
-        while !self.keys.insert(key.clone()) {
-            copies += 1;
-            key = format!("{plain}-{copies}");
+    /// Waits for the shard that is on its way.
+    pub async fn uploaded(&mut self) -> anyhow::Result<()> {
+        match self.upload.take() {
+            Some(upload) => upload.await.context("an upload failed")?,
+            None => Ok(()),
         }
-        key
     }
 }
 
-/// The file's own ending, if it can stand in a shard.
-fn extension_of(path: &Path) -> String {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let fits = !extension.is_empty() && extension != "cls" && extension.chars().all(|c| c.is_ascii_alphanumeric());
-    if fits { extension } else { "mp4".to_owned() }
+/// Writes one object; a store that is away is waited for.
+pub async fn put(store: &Store, object: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+    let (path, payload) = (store.path(object), PutPayload::from(bytes));
+    let what = format!("write {object} to {}", store.url);
+    let written = retry(&what, PATIENCE, |error| !is_of_one(error), || store.store.put(&path, payload.clone())).await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(gave_up) if is_of_one(&gave_up.last) => Err(gave_up.into()),
+        // What is written so far stays: the same command goes on.
+        Err(gave_up) => Err(gave_up).code(Code::ComeBack),
+    }
 }

@@ -6,9 +6,10 @@ use std::sync::Once;
 use bytes::Bytes;
 use ffmpeg_next::codec::packet::{Flags, Packet, Ref};
 use ffmpeg_next::format::context::{Input, StreamIo};
+use ffmpeg_next::format::stream::Disposition;
 use ffmpeg_next::{self as ffmpeg, Dictionary, Rational, ffi, format, media};
 
-use super::{Order, Video};
+use super::{Order, Upright, Video};
 use crate::VideoError;
 
 /// Most pixels of a frame that is decoded: an 8K frame and a bit.
@@ -30,12 +31,17 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
     prepare();
     let mut input = open_input(bytes)?;
     let stream = input.streams().best(media::Type::Video).ok_or(VideoError::NoVideoStream)?;
+    // The cover of an album, not a film.
+    if stream.disposition().contains(Disposition::ATTACHED_PIC) {
+        return Err(VideoError::NoVideoStream);
+    }
     let (index, listed) = (stream.index(), usize::try_from(stream.frames()).unwrap_or(0));
     // A copy: the stream's own parameters would keep the whole input alive.
     let parameters = stream.parameters().clone();
     // SAFETY: the pointer is valid as long as `parameters`, and both fields are plain integers.
     let (width, height) = unsafe { ((*parameters.as_ptr()).width, (*parameters.as_ptr()).height) };
-    let (width, height) = check_size(width, height)?;
+    let upright = Upright::of(&stream);
+    let (width, height) = upright.size(check_size(width, height)?);
     let fps = [stream.avg_frame_rate(), stream.rate()].into_iter().find_map(rate);
     let packets = read_packets(&mut input, index)?;
     if packets.is_empty() {
@@ -45,7 +51,7 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
         let what = format!("its header lists {listed} frames, but only {} are there", packets.len());
         return Err(VideoError::Truncated { what });
     }
-    Ok(Video { order: order_of(&packets), packets, parameters, width, height, fps })
+    Ok(Video { order: order_of(&packets), timeline: None, packets, parameters, upright, width, height, fps })
 }
 
 /// Once a process: quiet, because every fault is reported by us, and bounded in memory.
@@ -68,6 +74,7 @@ fn open_input(bytes: Bytes) -> Result<Input, VideoError> {
     format::input_from_stream(io, None, Some(options)).map_err(|error| match error {
         // The answer where nothing is recognised, and where what is recognised is not on the list.
         ffmpeg::Error::InvalidData | ffmpeg::Error::Other { errno: ffi::EINVAL } => VideoError::NotVideo,
+        ffmpeg::Error::Eof => VideoError::Truncated { what: "it ends before its first frame".to_owned() },
         other => refused(other),
     })
 }
@@ -87,21 +94,28 @@ fn read_packets(input: &mut Input, stream: usize) -> Result<Vec<Packet>, VideoEr
         let mut packet = Packet::empty();
         match packet.read(input) {
             Ok(()) => {}
-            Err(ffmpeg::Error::Eof) => return Ok(packets),
+            Err(ffmpeg::Error::Eof) => return whole(packets),
             Err(error) => return Err(VideoError::Container { reason: error.to_string() }),
         }
         // An empty packet would tell the decoder that the video is over.
         if packet.stream() != stream || packet.size() == 0 {
             continue;
         }
-        if packet.flags().contains(Flags::CORRUPT) {
-            let what = format!("frame {} is incomplete", packets.len());
-            return Err(VideoError::Truncated { what });
-        }
         if packets.len() == MAX_PACKETS {
             return Err(VideoError::TooLong { max: MAX_PACKETS });
         }
         packets.push(packet);
+    }
+}
+
+/// Frames that are damaged on the way are concealed, as in recordings of broadcasts and where parts were joined; one that
+/// is incomplete at the end shows that the rest is missing.
+fn whole(packets: Vec<Packet>) -> Result<Vec<Packet>, VideoError> {
+    match packets.last() {
+        Some(last) if last.flags().contains(Flags::CORRUPT) => {
+            Err(VideoError::Truncated { what: format!("frame {} is incomplete", packets.len() - 1) })
+        }
+        _ => Ok(packets),
     }
 }
 

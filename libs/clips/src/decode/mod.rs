@@ -1,8 +1,8 @@
 //! From a video file in memory to the wanted frames, scaled, as RGB24.
 //!
 //! A file is read through once without decoding, which gives every frame's timestamp and place; so frame `i` is the
-//! `i`-th in order of presentation, exact for variable frame rates, reordered frames and edit lists, without trusting
-//! the header. Decoding then starts at the last key frame before the first wanted frame and stops after the last;
+//! `i`-th in order of presentation, exact for reordered frames and edit lists, without trusting the header; where frames
+//! last unequally long, the one that is on screen at step `i` of the video's time (`timeline.rs`). Decoding then starts at the last key frame before the first wanted frame and stops after the last;
 //! unwanted frames that no other frame refers to are skipped (the pixels of the others do not change by it).
 //!
 //! Never panics and never trusts a header with memory: dimensions, frame counts and single allocations are bounded.
@@ -12,21 +12,29 @@ mod pass;
 mod scale;
 mod sniff;
 mod stream;
+mod timeline;
+mod upright;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ffmpeg_next::codec;
+use serde::{Deserialize, Serialize};
 
 use crate::VideoError;
 pub use scale::Scaler;
 pub use stream::FrameSink;
+use upright::Upright;
 
 /// A video file whose frames are known but not decoded.
 pub struct Video {
     packets: Vec<codec::packet::Packet>,
     parameters: codec::Parameters,
     order: Order,
+    /// Where frames last unequally long: the one that is on screen at each step of time.
+    timeline: Option<Vec<u32>>,
+    upright: Upright,
+    /// As displayed.
     width: u32,
     height: u32,
     /// Frames a second, if the container says so.
@@ -57,7 +65,7 @@ pub struct Frames {
 }
 
 /// What a full decode found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survey {
     /// Frames that the file lists.
     pub frames: u32,
@@ -77,10 +85,13 @@ impl Video {
         if video.frame_count() == 0 {
             return Err(VideoError::NoFrames);
         }
+        if let Order::Stamped(stamps) = &video.order {
+            video.timeline = timeline::frames_of_steps(stamps);
+        }
         Ok(video)
     }
 
-    /// Frames that the video has.
+    /// Frames that the video has, and steps that its time is counted in.
     pub fn frame_count(&self) -> u32 {
         match &self.order {
             Order::Stamped(stamps) => stamps.len() as u32,
@@ -88,12 +99,12 @@ impl Video {
         }
     }
 
-    /// Pixels a row, before scaling.
+    /// Pixels a row, upright, before scaling.
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// Rows, before scaling.
+    /// Rows, upright, before scaling.
     pub fn height(&self) -> u32 {
         self.height
     }
@@ -113,22 +124,49 @@ impl Video {
         let wanted: BTreeSet<u32> = wanted.iter().copied().collect();
         assert!(wanted.last().is_none_or(|&last| last < self.frame_count()), "wanted frames exist");
         let (width, height) = scaled_size(self.width, self.height, short_side);
+        // Several steps may show one frame, which is decoded once.
+        let numbers: BTreeSet<u32> = wanted.iter().map(|&step| self.frame_at(step)).collect();
         let mut frames = Frames {
             width,
             height,
             source_frames: self.frame_count(),
-            pixels: Vec::with_capacity(wanted.len() * frame_bytes(width, height)),
-            indices: wanted.into_iter().collect(),
+            pixels: Vec::with_capacity(numbers.len() * frame_bytes(width, height)),
+            indices: numbers.into_iter().collect(),
         };
         match &self.order {
             Order::Stamped(stamps) => self.decode_stamped(stamps, &mut frames, scaler)?,
             Order::Counted(_) => self.decode_counted(&mut frames, scaler)?,
         }
-        Ok(frames)
+        Ok(if self.timeline.is_none() { frames } else { self.in_steps(frames, wanted) })
+    }
+
+    /// The frame that is on screen at a step.
+    fn frame_at(&self, step: u32) -> u32 {
+        self.timeline.as_ref().map_or(step, |frames| frames[step as usize])
+    }
+
+    /// Decoded frames, each as often as a wanted step shows it.
+    fn in_steps(&self, frames: Frames, wanted: BTreeSet<u32>) -> Frames {
+        let picture = |step: &u32| frames.picture(self.frame_at(*step)).expect("all frames that are shown are decoded");
+        let pixels = wanted.iter().flat_map(picture).copied().collect();
+        Frames { indices: wanted.into_iter().collect(), pixels, ..frames }
     }
 }
 
 impl Frames {
+    /// Frames that were decoded elsewhere: their size, how many the source has and which of them are here, their pixels.
+    /// None if these do not fit together.
+    pub fn from_parts(
+        (width, height): (u32, u32),
+        (source_frames, indices): (u32, Vec<u32>),
+        pixels: Vec<u8>,
+    ) -> Option<Self> {
+        let ascends = indices.windows(2).all(|pair| pair[0] < pair[1]);
+        let exist = indices.last().is_some_and(|&last| last < source_frames);
+        let fits = frame_bytes(width, height).checked_mul(indices.len()) == Some(pixels.len());
+        (ascends && exist && fits).then_some(Self { width, height, source_frames, indices, pixels })
+    }
+
     /// All frames of a source, given as hwc pictures of one size.
     #[cfg(test)]
     pub(crate) fn of_pictures((width, height): (u32, u32), pictures: Vec<Vec<u8>>) -> Self {
@@ -141,6 +179,16 @@ impl Frames {
         let place = self.indices.binary_search(&index).ok()?;
         let size = frame_bytes(self.width, self.height);
         Some(&self.pixels[place * size..(place + 1) * size])
+    }
+
+    /// Which source frames are here, ascending.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// Their pixels, thwc.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
     }
 
     /// Memory that the pixels take.

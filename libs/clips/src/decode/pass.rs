@@ -34,7 +34,7 @@ impl Video {
         let mut next = 0;
         let fault = self.pass(self.needed(&wanted), &|pts| wanted.binary_search(&pts).is_ok(), &mut |frame| {
             if wanted.get(next).copied() == frame.pts() {
-                scaler.append(frame, frames)?;
+                scaler.append(frame, self.upright, frames)?;
                 next += 1;
             }
             Ok(if next == wanted.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -63,7 +63,7 @@ impl Video {
                 next += 1;
             }
             let mut single = Frames { pixels: Vec::new(), indices: Vec::new(), ..*frames };
-            scaler.append(frame, &mut single)?;
+            scaler.append(frame, self.upright, &mut single)?;
             held = Some(single);
             Ok(if next == wanted.len() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
@@ -81,7 +81,7 @@ impl Video {
         let (mut position, mut next) = (0, 0);
         let fault = self.pass(0..self.packets.len(), &|_| true, &mut |frame| {
             if frames.indices.get(next) == Some(&position) {
-                scaler.append(frame, frames)?;
+                scaler.append(frame, self.upright, frames)?;
                 next += 1;
             }
             position += 1;

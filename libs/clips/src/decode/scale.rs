@@ -1,16 +1,18 @@
 //! From a decoded picture to RGB24 of the wanted size.
 
+use ffmpeg_next::color::{Range, Space};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{Context, Flags};
-use ffmpeg_next::{self as ffmpeg, frame};
+use ffmpeg_next::{self as ffmpeg, ffi, frame};
 
+use super::upright::Upright;
 use super::{Frames, frame_bytes};
 use crate::VideoError;
 
 /// Scales and converts pictures; keeps its tables from one clip to the next. One a thread.
 #[derive(Default)]
 pub struct Scaler {
-    context: Option<Context>,
+    context: Option<(Context, Colours)>,
     rgb: Option<frame::Video>,
 }
 
@@ -18,39 +20,76 @@ pub struct Scaler {
 /// processors give the same bytes.
 const FLAGS: Flags = Flags::BILINEAR.union(Flags::ACCURATE_RND).union(Flags::BITEXACT);
 
+/// What the numbers of a picture mean, as far as it says so.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Colours {
+    space: Space,
+    is_full_range: bool,
+}
+
+impl Colours {
+    fn of(picture: &frame::Video) -> Self {
+        Self { space: picture.color_space(), is_full_range: picture.color_range() == Range::JPEG }
+    }
+
+    /// Tells the scaler. What a picture leaves open stays at the scaler's own choice: BT.601, and the range that the
+    /// pixel format has by its name.
+    fn apply(self, context: &mut Context) {
+        let known = [Space::BT709, Space::FCC, Space::BT470BG, Space::SMPTE170M, Space::SMPTE240M, Space::BT2020NCL];
+        let is_known = known.contains(&self.space);
+        if !is_known && !self.is_full_range {
+            return;
+        }
+        let space = if is_known { ffi::AVColorSpace::from(self.space) as i32 } else { ffi::SWS_CS_DEFAULT };
+        let one = 1 << 16;
+        // SAFETY: the context is valid and ours alone; the tables are constants of the library, which it copies.
+        unsafe {
+            let table = ffi::sws_getCoefficients(space);
+            let full = i32::from(self.is_full_range);
+            // Refused only where neither side has such colours, as between two kinds of RGB.
+            ffi::sws_setColorspaceDetails(context.as_mut_ptr(), table, full, table, 1, 0, one, one);
+        }
+    }
+}
+
 impl Scaler {
-    /// Appends `picture`, scaled to the size of `frames`.
-    pub(super) fn append(&mut self, picture: &frame::Video, frames: &mut Frames) -> Result<(), VideoError> {
-        let (width, height) = (frames.width, frames.height);
-        self.run(picture, width, height).map_err(|error| VideoError::Scale {
+    /// Appends `picture`, upright and scaled to the size of `frames`.
+    pub(super) fn append(
+        &mut self,
+        picture: &frame::Video,
+        upright: Upright,
+        frames: &mut Frames,
+    ) -> Result<(), VideoError> {
+        let size = (frames.width, frames.height);
+        self.run(picture, upright.size(size)).map_err(|error| VideoError::Scale {
             width: picture.width(),
             height: picture.height(),
             format: format!("{:?}", picture.format()),
             reason: error.to_string(),
         })?;
         let rgb = self.rgb.as_ref().expect("a run leaves a picture");
-        let (data, stride) = (rgb.data(0), rgb.stride(0));
-        let row_bytes = width as usize * 3;
-        frames.pixels.reserve(frame_bytes(width, height));
-        for row in data.chunks(stride).take(height as usize) {
-            frames.pixels.extend_from_slice(&row[..row_bytes]);
-        }
+        frames.pixels.reserve(frame_bytes(size.0, size.1));
+        upright.append((rgb.data(0), rgb.stride(0)), size, &mut frames.pixels);
         Ok(())
     }
 
-    fn run(&mut self, picture: &frame::Video, width: u32, height: u32) -> Result<(), ffmpeg::Error> {
-        let fits = |context: &Context| {
+    fn run(&mut self, picture: &frame::Video, (width, height): (u32, u32)) -> Result<(), ffmpeg::Error> {
+        let colours = Colours::of(picture);
+        let fits = |(context, known): &(Context, Colours)| {
             let (from, to) = (context.input(), context.output());
             (from.format, from.width, from.height) == (picture.format(), picture.width(), picture.height())
                 && (to.width, to.height) == (width, height)
+                && *known == colours
         };
         if !self.context.as_ref().is_some_and(fits) {
             let (from_width, from_height) = (picture.width(), picture.height());
-            let context = Context::get(picture.format(), from_width, from_height, Pixel::RGB24, width, height, FLAGS)?;
-            self.context = Some(context);
+            let mut context =
+                Context::get(picture.format(), from_width, from_height, Pixel::RGB24, width, height, FLAGS)?;
+            colours.apply(&mut context);
+            self.context = Some((context, colours));
             self.rgb = Some(frame::Video::new(Pixel::RGB24, width, height));
         }
-        let (Some(context), Some(rgb)) = (self.context.as_mut(), self.rgb.as_mut()) else {
+        let (Some((context, _)), Some(rgb)) = (self.context.as_mut(), self.rgb.as_mut()) else {
             return Err(ffmpeg::Error::Bug);
         };
         context.run(picture, rgb)

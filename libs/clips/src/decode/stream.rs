@@ -27,6 +27,28 @@ impl Video {
         size: (u32, u32),
         (scaler, sink): (&mut Scaler, FrameSink),
     ) -> Result<(), VideoError> {
+        if self.timeline.is_none() {
+            return self.stream_frames(wanted, size, (scaler, sink));
+        }
+        let mut numbers: Vec<u32> = wanted.iter().map(|&step| self.frame_at(step)).collect();
+        numbers.dedup();
+        let mut due = wanted.iter().copied().peekable();
+        let mut in_steps = |number, picture: Bytes| {
+            while let Some(step) = due.next_if(|&step| self.frame_at(step) == number) {
+                sink(step, picture.clone())?;
+            }
+            ControlFlow::Continue(())
+        };
+        self.stream_frames(&numbers, size, (scaler, &mut in_steps))
+    }
+
+    /// The same, by the frames' own numbers.
+    fn stream_frames(
+        &self,
+        wanted: &[u32],
+        size: (u32, u32),
+        (scaler, sink): (&mut Scaler, FrameSink),
+    ) -> Result<(), VideoError> {
         let mut handout = Handout { due: wanted.iter().copied().peekable(), last: None, sink, is_stopped: false };
         let mut position = 0;
         let (range, stamps) = match &self.order {
@@ -66,7 +88,7 @@ impl Video {
     ) -> Result<Bytes, VideoError> {
         let source_frames = self.frame_count();
         let mut single = Frames { width, height, source_frames, indices: Vec::new(), pixels: Vec::new() };
-        scaler.append(frame, &mut single)?;
+        scaler.append(frame, self.upright, &mut single)?;
         Ok(single.pixels.into())
     }
 }

@@ -1,3 +1,6 @@
+mod codecs;
+mod hostile;
+
 use super::*;
 use crate::footage::{config, greys, greys_mp4, make};
 use crate::{Culprit, render};
@@ -78,11 +81,28 @@ fn a_frame_that_cannot_be_decoded_is_shown_as_the_one_before() {
     assert_eq!(Video::open(file).expect("opens").survey().expect("decodes"), Survey { frames: 36, good: 35 });
 }
 
+/// Ten frames of a tick each, then 26 of seven ticks: 185 ticks from the first to the last frame, 5.3 a step.
 #[test]
-fn variable_frame_rates_are_counted_by_frames_not_by_time() {
+fn variable_frame_rates_are_counted_by_time() {
     let filter = "setpts='if(lt(N,10),N,10+(N-10)*7)/25/TB'";
     let file = greys(&["-vf", filter, "-vsync", "vfr", "-c:v", "libx264", "-qp", "8"], "vfr.mp4");
-    assert_eq!(decode(&file, &[8, 9, 10, 11, 30]), [8, 9, 10, 11, 30]);
+    let on_screen = |step: u32| {
+        let tick = (f64::from(step) + 0.5) * 185.0 / 35.0;
+        if tick < 10.0 { tick as u32 } else { 10 + ((tick - 10.0) / 7.0) as u32 }
+    };
+    let steps: Vec<u32> = (0..36).collect();
+    let expected: Vec<u32> = steps.iter().map(|&step| on_screen(step).min(35)).collect();
+    assert_eq!(&expected[..6], [2, 7, 10, 11, 11, 12], "the test's own arithmetic");
+    assert_eq!(decode(&file, &steps), expected);
+    assert_eq!(decode(&file, &[30, 4, 5]), [expected[30], expected[4], expected[5]]);
+    let mut streamed = Vec::new();
+    let mut keep = |step, picture: Bytes| {
+        streamed.push((step, shown(&picture)));
+        std::ops::ControlFlow::Continue(())
+    };
+    let video = Video::open(file).expect("opens");
+    video.stream(&steps, (48, 32), (&mut Scaler::default(), &mut keep)).expect("decodes");
+    assert_eq!(streamed, steps.into_iter().zip(expected).collect::<Vec<_>>());
 }
 
 #[test]

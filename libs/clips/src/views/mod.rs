@@ -7,10 +7,11 @@ mod show;
 
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
 pub use show::{ViewPixels, show};
 
 /// How a video is looked at. Check it with [`ViewConfig::validate`].
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ViewConfig {
     /// Frames of a clip.
     pub frames: u32,
@@ -29,7 +30,7 @@ pub struct ViewConfig {
 }
 
 /// Where the clips of a video lie in time.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Placement {
     /// This many, evenly: clip `k` of `n` starts at `k / n` of what the video is longer than a clip, so that one clip
     /// alone is the video's beginning. A video that is too short holds its last frame.

@@ -75,3 +75,17 @@ fn paths_are_below_the_root() {
     assert_eq!(store.path("runs/x/manifest.json").as_ref(), "a/b/runs/x/manifest.json");
     assert_eq!(open("memory://").expect("opens").path("runs").as_ref(), "runs");
 }
+
+#[tokio::test]
+async fn files_of_others_are_found_by_the_names_that_they_have() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path().to_str().expect("utf-8")).expect("opens");
+    for name in ["jump/\u{fc} 100%.mp4", "a#b?[c]~d*.tar"] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("has one")).expect("create");
+        std::fs::write(&path, name).expect("write");
+        let read = store.store.get(&store.path(name)).await.expect("is there").bytes().await.expect("reads");
+        assert_eq!(read, name.as_bytes());
+    }
+    assert_eq!(store.path("../x").as_ref(), "%2E%2E/x");
+}
