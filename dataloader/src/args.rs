@@ -162,7 +162,7 @@ pub struct ViewArgs {
     /// The clip's key, as messages and batches name it.
     #[arg(value_name = "KEY")]
     pub key: String,
-    /// The recipe whose [data] section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
+    /// The recipe whose `[data]` section says what a model sees [default: 16 frames of 112 x 112 at stride 4, as
     /// recipes/kinetics400-r2plus1d18.toml has it].
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
