@@ -216,6 +216,39 @@ async fn a_clip_that_its_decoder_dies_of_is_replaced_like_any_broken_one() {
     run.leave().await;
 }
 
+/// A program that is a decoder for a second of processor time, and writes a line each time it is started.
+fn short_lived(folder: &std::path::Path) -> std::path::PathBuf {
+    let (program, decoder) = (folder.join("short-lived"), env!("CARGO_BIN_EXE_dataloader"));
+    let script = format!("#!/bin/sh\necho >> {}/starts\nulimit -t 1\nexec {decoder} \"$@\"\n", folder.display());
+    // Written by another process: nothing can be started that this one might still have open for writing.
+    let mut shell = Command::new("sh");
+    let written = shell.args(["-c", r#"printf %s "$1" > "$0" && chmod +x "$0""#]).arg(&program).arg(script);
+    assert!(written.status().expect("runs").success());
+    program
+}
+
+#[tokio::test]
+async fn batches_are_the_same_while_decoders_die_one_after_the_other() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let bare = Config { frame_cache_bytes: 0, ..config() };
+    let dying = Settings { program: short_lived(folder.path()), ..decoder() };
+    let run = Run::start_with("sound", (&[Good(0), Hungry, Good(1), Hungry], &[Good(2)]), bare.clone()).await;
+    let other =
+        Run::join(run.store.clone(), (run.train.clone(), run.val.clone()), Config { decoder: dying, ..bare }).await;
+    let (mut sound, mut shaken) = (run.worker().await, other.worker().await);
+    let starts = || std::fs::read(folder.path().join("starts")).expect("written").len();
+    let mut first = 0;
+    // Two at the beginning; each further one is a clip that was cut off in the middle.
+    while starts() < 4 {
+        let (one, two) = (sound.batch(Split::Train, first, 40).await, shaken.batch(Split::Train, first, 40).await);
+        assert!(one == two, "from position {first}");
+        assert_eq!(two.replaced, [], "no clip is blamed");
+        first += 40;
+    }
+    run.leave().await;
+    other.leave().await;
+}
+
 #[tokio::test]
 async fn decoders_that_are_lost_one_after_the_other_end_the_stream() {
     let files: Vec<_> = (0..40).map(|_| Hungry).collect();

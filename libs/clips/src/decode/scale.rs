@@ -1,6 +1,5 @@
 //! From a decoded picture to RGB24 of the wanted size.
 
-use ffmpeg_next::color::{Range, Space};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling::{Context, Flags};
 use ffmpeg_next::{self as ffmpeg, ffi, frame};
@@ -20,32 +19,48 @@ pub struct Scaler {
 /// processors give the same bytes.
 const FLAGS: Flags = Flags::BILINEAR.union(Flags::ACCURATE_RND).union(Flags::BITEXACT);
 
-/// What the numbers of a picture mean, as far as it says so.
+/// What the numbers of a picture mean, as far as it says so: FFmpeg's `AVColorSpace` and `AVColorRange`, but as plain
+/// numbers. Decoders hand on what stands in the file, whether the enumeration has such a value or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Colours {
-    space: Space,
-    is_full_range: bool,
+    space: u32,
+    range: u32,
 }
+
+/// Matrices that the scaler has.
+const KNOWN: [ffi::AVColorSpace; 6] = [
+    ffi::AVColorSpace::AVCOL_SPC_BT709,
+    ffi::AVColorSpace::AVCOL_SPC_FCC,
+    ffi::AVColorSpace::AVCOL_SPC_BT470BG,
+    ffi::AVColorSpace::AVCOL_SPC_SMPTE170M,
+    ffi::AVColorSpace::AVCOL_SPC_SMPTE240M,
+    ffi::AVColorSpace::AVCOL_SPC_BT2020_NCL,
+];
 
 impl Colours {
     fn of(picture: &frame::Video) -> Self {
-        Self { space: picture.color_space(), is_full_range: picture.color_range() == Range::JPEG }
+        // SAFETY: the frame outlives the reads; both fields are as large as a `u32`, which any bits are one of.
+        unsafe {
+            let frame = picture.as_ptr();
+            let space = (&raw const (*frame).colorspace).cast::<u32>().read();
+            Self { space, range: (&raw const (*frame).color_range).cast::<u32>().read() }
+        }
     }
 
     /// Tells the scaler. What a picture leaves open stays at the scaler's own choice: BT.601, and the range that the
     /// pixel format has by its name.
     fn apply(self, context: &mut Context) {
-        let known = [Space::BT709, Space::FCC, Space::BT470BG, Space::SMPTE170M, Space::SMPTE240M, Space::BT2020NCL];
-        let is_known = known.contains(&self.space);
-        if !is_known && !self.is_full_range {
+        let known = KNOWN.into_iter().find(|known| *known as u32 == self.space);
+        let is_full = self.range == ffi::AVColorRange::AVCOL_RANGE_JPEG as u32;
+        if known.is_none() && !is_full {
             return;
         }
-        let space = if is_known { ffi::AVColorSpace::from(self.space) as i32 } else { ffi::SWS_CS_DEFAULT };
+        let space = known.map_or(ffi::SWS_CS_DEFAULT, |known| known as i32);
         let one = 1 << 16;
         // SAFETY: the context is valid and ours alone; the tables are constants of the library, which it copies.
         unsafe {
             let table = ffi::sws_getCoefficients(space);
-            let full = i32::from(self.is_full_range);
+            let full = i32::from(is_full);
             // Refused only where neither side has such colours, as between two kinds of RGB.
             ffi::sws_setColorspaceDetails(context.as_mut_ptr(), table, full, table, 1, 0, one, one);
         }

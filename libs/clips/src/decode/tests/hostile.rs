@@ -141,6 +141,25 @@ fn a_name_that_lies_does_not_matter() {
     }
 }
 
+/// What a file says of its colours comes out of the decoder as it stands there: a number without a meaning.
+#[test]
+fn colours_that_nobody_knows_are_shown_as_if_nothing_were_said() {
+    let said = |matrix: &str| {
+        let tags = ["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", matrix];
+        greys(&[&["-c:v", "mpeg2video", "-q:v", "2"][..], &tags].concat(), "a.mpg").to_vec()
+    };
+    // The sequence display extension: which one it is, that colours are described, primaries, transfer, matrix.
+    let place = |file: &[u8]| file.windows(5).position(|w| w[..4] == [0, 0, 1, 0xb5] && w[4] >> 4 == 2);
+    let mut file = said("smpte170m");
+    let matrix = place(&file).expect("colours are described") + 7;
+    assert_eq!(file[matrix], 6, "the matrix");
+    let plain = outcome(file.clone());
+    for lie in [108, 255, 3] {
+        file[matrix] = lie;
+        assert!(plain.is_ok() && outcome(file.clone()) == plain, "matrix {lie}");
+    }
+}
+
 #[test]
 fn the_cover_of_an_album_is_no_video() {
     let cover = ["-f", "lavfi", "-i", "color=red:s=64x64:d=0.04:r=25", "-f", "lavfi", "-i", "sine=d=0.5"];
