@@ -42,7 +42,14 @@ fn compile(libtorch: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .files(["bridge/mix.cc", "bridge/fill.cc", "bridge/convolve.cc", "bridge/depthwise.cc", "bridge/gate.cc", "bridge/rows.cc"])
+        .files([
+            "bridge/mix.cc",
+            "bridge/fill.cc",
+            "bridge/convolve.cc",
+            "bridge/depthwise.cc",
+            "bridge/gate.cc",
+            "bridge/rows.cc",
+        ])
         .compile("vared_mix");
     println!("cargo::rustc-link-search=native={}", libtorch.join("lib").display());
     println!("cargo::rustc-link-lib=dylib=torch_cpu");
