@@ -110,7 +110,7 @@ impl Prepared {
 }
 
 /// What the demo's data set must have.
-const DEMO_INDEX: &str = "data/demo/train/index.json";
+const DEMO_INDEX: &str = "data/demo/train/index.parquet";
 
 /// Makes the demo's clips if the demo is to run here and they are missing. The other program's output is shown.
 pub async fn make_demo_data(config: &Config, prepared: &Prepared) -> anyhow::Result<()> {

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use clips::VideoError;
+use clips::config::Reading;
 use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use proto::loader::{Batch, Replaced};
@@ -14,7 +17,7 @@ use runtime::ask::ask;
 use super::Stages;
 use super::batch::BatchMsg;
 use super::decode::{DecodeMsg, Source, Work};
-use super::fetch::FetchMsg;
+use super::fetch::{FetchMsg, ViewRef};
 use super::wire::{Slot, Wanted, collate};
 use crate::data::{ClipRef, DataSet};
 use crate::error::{ClipFault, RenderError};
@@ -79,7 +82,8 @@ impl Assembly {
 
     /// The pixels of a clip, or why it is broken. `Err` if no clip can be had.
     async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Result<Vec<u8>, String>, Refusal> {
-        if let Some(reason) = self.broken.get(&clip.id()) {
+        // Another view may need other groups: that one was broken says nothing of this one.
+        if let Some(reason) = self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole) {
             return Ok(Err(reason.clone()));
         }
         let outcome = match self.render(clip, seed).await {
@@ -125,20 +129,35 @@ impl Assembly {
     async fn render(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Vec<u8>, RenderError> {
         let _permit = self.stages.clips_in_work.acquire().await;
         let key = (self.set.view_id, augment_seed.is_some(), clip.number);
+        let keep = self.keep_frames.then_some(key);
+        let work = |source| Work { set: Arc::clone(&self.set), augment_seed, source, keep };
+        if self.set.config.read == Reading::Groups {
+            let excerpt = Source::File(self.excerpt(clip, augment_seed).await?);
+            match self.decode(work(excerpt)).await {
+                // Frames that refer to others before their group don't come out of an excerpt, on no loader.
+                Err(RenderError::Clip(ClipFault::Video(VideoError::Excerpt { .. }))) => {}
+                outcome => return outcome,
+            }
+        }
         let source = match self.stages.frames.get(key) {
             Some(frames) => Source::Decoded(frames),
-            None => Source::File(
-                ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| {
-                    FetchMsg::Fetch(clip.clone(), reply)
-                })
-                .await??,
-            ),
+            None => Source::File(self.whole(clip).await?),
         };
-        let keep = self.keep_frames.then_some(key);
-        let work = Work { set: Arc::clone(&self.set), augment_seed, source, keep };
-        let pixels =
-            ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply));
-        pixels.await?
+        self.decode(work(source)).await
+    }
+
+    async fn whole(&self, clip: &ClipRef) -> Result<Bytes, RenderError> {
+        let clip = clip.clone();
+        ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::Fetch(clip, reply)).await?
+    }
+
+    async fn excerpt(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Bytes, RenderError> {
+        let view = ViewRef { set: Arc::clone(&self.set), augment_seed, clip: clip.clone() };
+        ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::FetchView(view, reply)).await?
+    }
+
+    async fn decode(&self, work: Work) -> Result<Vec<u8>, RenderError> {
+        ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply)).await?
     }
 
     fn train_clip(&self, number: u64) -> ClipRef {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use clips::config::Reading;
 use proto::loader::Batch;
 use proto::status::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
@@ -128,7 +129,8 @@ impl BatchState {
         (reply, judge): (RpcReplyPort<Result<Batch, Refusal>>, ActorRef<BatchMsg>),
     ) {
         let broken = Arc::clone(&self.judged.entry(set.view_id).or_default().broken);
-        let keep_frames = self.stages.frames.reserve(set.view_id, set.frames_bytes);
+        let keep_frames =
+            set.config.read == Reading::Whole && self.stages.frames.reserve(set.view_id, set.frames_bytes);
         let assembly = Assembly { stages: self.stages.clone(), set, broken, judge, keep_frames };
         tokio::spawn(async move {
             let _ = reply.send(assembly.run(wanted).await);

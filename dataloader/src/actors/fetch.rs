@@ -1,18 +1,19 @@
-//! Reads video files out of their shards and keeps the ones used last.
+//! Reads video files out of their shards, whole or only what a view needs of them, and keeps what was used last.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clips::Clip;
-use object_store::ObjectStoreExt;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use runtime::retry::{Backoff, retry};
 use tokio::sync::Semaphore;
 
-use crate::data::ClipRef;
+use super::excerpt;
+use crate::data::{ClipRef, DataSet};
 use crate::error::{ClipFault, RenderError};
 
 /// Requests to the store at a time.
@@ -34,7 +35,7 @@ pub struct FetchArgs {
 
 /// What it holds.
 pub struct FetchState {
-    files: Arc<Cache<(u64, u64), Bytes, ByLength>>,
+    pieces: Arc<Pieces>,
     requests: Arc<Semaphore>,
 }
 
@@ -42,15 +43,44 @@ pub struct FetchState {
 pub enum FetchMsg {
     /// The bytes of a clip's file, checked against the index.
     Fetch(ClipRef, RpcReplyPort<Result<Bytes, RenderError>>),
+    /// A file that shows one view of a clip: an excerpt where the index knows how to make one. All of it is checked.
+    FetchView(ViewRef, RpcReplyPort<Result<Bytes, RenderError>>),
 }
 
-/// A file weighs its bytes.
-#[derive(Clone)]
-pub struct ByLength;
+/// One view of a clip.
+pub struct ViewRef {
+    /// Says what is shown of it.
+    pub set: Arc<DataSet>,
+    /// The position's random stream; none for validation.
+    pub augment_seed: Option<u64>,
+    /// The clip.
+    pub clip: ClipRef,
+}
 
-impl Weighter<(u64, u64), Bytes> for ByLength {
-    fn weight(&self, _: &(u64, u64), file: &Bytes) -> u64 {
-        file.len() as u64
+/// Names what is kept: a part, one of its clips (or pages of outlines), and what of it.
+pub(super) type PieceKey = (u64, u64, Piece);
+
+/// What of a clip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Piece {
+    /// The whole file.
+    Whole,
+    /// One of its groups.
+    Group(u32),
+    /// No clip's: a page of outlines.
+    Outlines,
+}
+
+/// What was read last.
+pub(super) type Pieces = Cache<PieceKey, Bytes, ByLength>;
+
+/// A piece weighs its bytes.
+#[derive(Clone)]
+pub(super) struct ByLength;
+
+impl Weighter<PieceKey, Bytes> for ByLength {
+    fn weight(&self, _: &PieceKey, piece: &Bytes) -> u64 {
+        piece.len() as u64
     }
 }
 
@@ -60,46 +90,61 @@ impl Actor for FetchActor {
     type Arguments = FetchArgs;
 
     async fn pre_start(&self, _: ActorRef<FetchMsg>, args: FetchArgs) -> Result<FetchState, ActorProcessingErr> {
-        let usual_bytes = 512 << 10;
+        let usual_bytes = 32 << 10;
         let items = (args.cache_bytes / usual_bytes).max(64) as usize;
-        let files = Arc::new(Cache::with_weighter(items, args.cache_bytes, ByLength));
-        Ok(FetchState { files, requests: Arc::new(Semaphore::new(REQUESTS)) })
+        let pieces = Arc::new(Cache::with_weighter(items, args.cache_bytes, ByLength));
+        Ok(FetchState { pieces, requests: Arc::new(Semaphore::new(REQUESTS)) })
     }
 
     async fn handle(
         &self,
         _: ActorRef<FetchMsg>,
-        FetchMsg::Fetch(clip, reply): FetchMsg,
+        message: FetchMsg,
         state: &mut FetchState,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(file) = state.files.get(&clip.id()) {
-            // Whoever asked may have gone: nothing is lost.
-            let _ = reply.send(Ok(file));
-            return Ok(());
-        }
-        let (files, requests) = (Arc::clone(&state.files), Arc::clone(&state.requests));
+        let (pieces, requests) = (Arc::clone(&state.pieces), Arc::clone(&state.requests));
         tokio::spawn(async move {
-            let _permit = requests.acquire().await;
-            let outcome = fetch(&clip).await;
-            if let Ok(file) = &outcome {
-                files.insert(clip.id(), file.clone());
-            }
+            let (outcome, reply) = match message {
+                FetchMsg::Fetch(clip, reply) => (whole(&clip, &pieces, &requests).await, reply),
+                FetchMsg::FetchView(view, reply) => (excerpt::of(&view, &pieces, &requests).await, reply),
+            };
+            // Whoever asked may have gone: nothing is lost.
             let _ = reply.send(outcome);
         });
         Ok(())
     }
 }
 
+/// A whole file, from memory or the store.
+pub(super) async fn whole(clip: &ClipRef, pieces: &Pieces, requests: &Semaphore) -> Result<Bytes, RenderError> {
+    let (part, number) = clip.id();
+    let key = (part, number, Piece::Whole);
+    if let Some(file) = pieces.get(&key) {
+        return Ok(file);
+    }
+    let _permit = requests.acquire().await;
+    let file = fetch(clip).await?;
+    pieces.insert(key, file.clone());
+    Ok(file)
+}
+
 /// The bytes of a clip's file, checked against the index.
 pub(crate) async fn fetch(clip: &ClipRef) -> Result<Bytes, RenderError> {
-    let (store, entry) = (&clip.part.store, clip.clip());
-    let path = store.path(&entry.object);
-    let what = format!("read {} in {}", entry.object, store.url);
-    let read = retry(&what, BACKOFF, passes, || store.store.get_range(&path, entry.range_bytes())).await;
-    match read {
-        Ok(file) => checked(entry, own(file)).map_err(RenderError::from),
+    let entry = clip.clip();
+    let read = read(clip, &entry.object, &[entry.range_bytes()]).await?;
+    let file = read.into_iter().next().map(own).unwrap_or_default();
+    Ok(checked(entry, file)?)
+}
+
+/// Some ranges of an object of a clip's data set; the store's hiccups are waited out.
+pub(super) async fn read(clip: &ClipRef, object: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RenderError> {
+    let store = &clip.part.store;
+    let path = store.path(object);
+    let what = format!("read {object} in {}", store.url);
+    match retry(&what, BACKOFF, passes, || store.store.get_ranges(&path, ranges)).await {
+        Ok(pieces) => Ok(pieces),
         Err(error) if passes(&error.last) => Err(RenderError::Store(format!("{error}: {}", error.last))),
-        Err(error) => Err(ClipFault::Object { object: entry.object.clone(), reason: error.last.to_string() }.into()),
+        Err(error) => Err(ClipFault::Object { object: object.to_owned(), reason: error.last.to_string() }.into()),
     }
 }
 
@@ -115,7 +160,7 @@ fn passes(error: &object_store::Error) -> bool {
 }
 
 /// A copy of its own where the store handed out a piece of something larger, which the cache would keep alive.
-fn own(file: Bytes) -> Bytes {
+pub(super) fn own(file: Bytes) -> Bytes {
     if file.is_unique() { file } else { Bytes::copy_from_slice(&file) }
 }
 

@@ -11,6 +11,7 @@
 pub mod assemble;
 pub mod batch;
 pub mod decode;
+mod excerpt;
 pub mod fetch;
 pub mod root;
 pub mod session;

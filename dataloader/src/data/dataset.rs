@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use clips::index::{INDEX_OBJECT, pair_digest};
+use clips::index::{End, Footer, INDEX_OBJECT, OLD_INDEX_OBJECT, Outlines, pair_digest};
 use clips::{Clip, DataConfig, Index, IndexError, decode};
 use cluster::plan::{Plan, PlanError};
 use object_store::ObjectStoreExt;
@@ -35,8 +35,10 @@ pub struct DataSet {
 /// One packed set of clips.
 #[derive(Debug)]
 pub struct Part {
-    /// Its list.
+    /// Its list, without footage.
     pub index: Index,
+    /// Where in the index the clips' outlines are.
+    pub outlines: Outlines,
     /// Where the shards are.
     pub store: Store,
     /// Identity of place and content, for caches.
@@ -67,6 +69,9 @@ impl ClipRef {
     }
 }
 
+/// Bytes at the end of an index that are read first: those of a small one are all there is.
+const INDEX_END_BYTES: u64 = 256 << 10;
+
 /// Why a data set can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -89,6 +94,17 @@ pub enum OpenError {
         "no {split} clips at {url}: there is no {INDEX_OBJECT}; make one with `dataloader pack` or `dataloader demo`"
     )]
     NoIndex {
+        /// `train` or `val`.
+        split: &'static str,
+        /// The place in full.
+        url: String,
+    },
+    /// The place has an index that an earlier program wrote.
+    #[error(
+        "the {split} clips at {url} were packed by an earlier version: there is {OLD_INDEX_OBJECT} but no {INDEX_OBJECT}; \
+         pack the data set again"
+    )]
+    OldIndex {
         /// `train` or `val`.
         split: &'static str,
         /// The place in full.
@@ -151,7 +167,7 @@ impl From<OpenError> for Refusal {
             OpenError::Recipe(_) | OpenError::Plan(_) | OpenError::NoClass { .. } => Self::Invalid(text),
             OpenError::Store { .. } | OpenError::NoIndex { .. } => Self::Missing(text),
             OpenError::Unreachable { .. } => Self::Away(text),
-            OpenError::Index { .. } | OpenError::Classes { .. } => Self::Stale(text),
+            OpenError::OldIndex { .. } | OpenError::Index { .. } | OpenError::Classes { .. } => Self::Stale(text),
         }
     }
 }
@@ -213,14 +229,42 @@ impl Part {
         let failed = |source| OpenError::Store { split, place: place.to_owned(), source };
         let store = store::open_existing(&url).map_err(failed)?;
         let url = store.url.clone();
-        let bytes = match read(&store, INDEX_OBJECT).await {
-            Ok(bytes) => bytes,
-            Err(object_store::Error::NotFound { .. }) => return Err(OpenError::NoIndex { split, url }),
-            Err(source) => return Err(OpenError::Unreachable { split, url, source }),
+        let unreachable = |source| OpenError::Unreachable { split, url: url.clone(), source };
+        let strange = |source| OpenError::Index { split, url: url.clone(), source };
+        let object_bytes = match store.store.head(&store.path(INDEX_OBJECT)).await {
+            Ok(found) => found.size,
+            Err(object_store::Error::NotFound { .. }) => return Err(no_index(split, &store).await),
+            Err(source) => return Err(unreachable(source)),
         };
-        let index = Index::parse(&bytes).map_err(|source| OpenError::Index { split, url: url.clone(), source })?;
+        let footer = footer(&store, object_bytes).await.map_err(unreachable)?.map_err(strange)?;
+        let parts = store.store.get_ranges(&store.path(INDEX_OBJECT), &footer.ranges()).await.map_err(unreachable)?;
+        let (index, outlines) = footer.open(parts).map_err(strange)?;
         let id = hash((&url, index.digest()));
-        Ok(Self { index, store, id })
+        Ok(Self { index, outlines, store, id })
+    }
+}
+
+/// What the end of an index says; it is read twice where the first guess was too short.
+async fn footer(store: &Store, object_bytes: u64) -> object_store::Result<Result<Footer, IndexError>> {
+    let mut wanted = INDEX_END_BYTES;
+    loop {
+        let first = object_bytes.saturating_sub(wanted);
+        let end = store.store.get_range(&store.path(INDEX_OBJECT), first..object_bytes).await?;
+        match Footer::parse(&end, object_bytes) {
+            Ok(End::Whole(footer)) => return Ok(Ok(footer)),
+            Ok(End::Longer(more)) if more > wanted && wanted < object_bytes => wanted = more,
+            Ok(End::Longer(_)) => return Ok(Err(IndexError::Table("it ends too early".to_owned()))),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// Why there is no index.
+async fn no_index(split: &'static str, store: &Store) -> OpenError {
+    let url = store.url.clone();
+    match store.store.head(&store.path(OLD_INDEX_OBJECT)).await {
+        Ok(_) => OpenError::OldIndex { split, url },
+        Err(_) => OpenError::NoIndex { split, url },
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
 use bytes::Bytes;
+use clips::index::Description;
 use clips::{Frames, Scaler, Video, VideoError, ViewConfig};
 use runtime::exit::Code;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
@@ -70,8 +71,9 @@ impl Child {
                 Ok(self.answer(frames.pixels(), &Reply::Frames { width, height, source_frames, indices }))
             }
             What::Survey => {
-                let video = Video::open(file)?;
-                Ok(send(&self.socket, &Reply::Surveyed(facts(&video), video.survey()?)))
+                let video = Video::open(file.clone())?;
+                let (survey, description) = (video.survey()?, Description::of(&video, &file));
+                Ok(send(&self.socket, &Reply::Surveyed(Box::new(description), survey)))
             }
             What::Views(config) => self.views(file, &config),
         }

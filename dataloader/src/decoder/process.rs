@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clips::decode::Survey;
+use clips::index::Description;
 use clips::{DataConfig, Frames, ViewConfig, ViewPixels};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -73,9 +74,9 @@ impl Decoder {
     }
 
     /// Decodes all of a file, and says what it is and how much of it is good.
-    pub fn survey(&mut self, file: &Bytes) -> Result<(Facts, Survey), Fault> {
+    pub fn survey(&mut self, file: &Bytes) -> Result<(Description, Survey), Fault> {
         self.tried(file, &What::Survey, &|_, reply| match reply {
-            Reply::Surveyed(facts, survey) => Ok((facts, survey)),
+            Reply::Surveyed(description, survey) => Ok((*description, survey)),
             other => Err(nonsense(&other)),
         })
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use clips::decode::Survey;
+use clips::index::Description;
 use clips::{DataConfig, VideoError, ViewConfig};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -93,7 +94,7 @@ pub enum Reply {
     /// What the file is.
     Facts(Facts),
     /// All of it was decoded.
-    Surveyed(Facts, Survey),
+    Surveyed(Box<Description>, Survey),
     /// A view's pixels lie in the memory.
     View {
         /// Its place among the views.

@@ -53,8 +53,8 @@ fn another_process_gives_the_same_bytes() {
     let all: Vec<u32> = (0..30).collect();
     let expected = Video::open(videos()[1].clone()).expect("opens").decode(&all, 40, &mut Scaler::default());
     assert_eq!(whole, expected.expect("decodes"));
-    let (facts, survey) = decoder.survey(&videos()[1]).expect("decodes");
-    assert_eq!((facts.source_frames, facts.width, facts.height, facts.fps), (30, 96, 64, Some(25.0)));
+    let (known, survey) = decoder.survey(&videos()[1]).expect("decodes");
+    assert_eq!((known.frames, known.width, known.height, known.footage.fps), (30, 96, 64, Some(25.0)));
     assert_eq!((survey.frames, survey.good), (30, 30));
     let broken = decoder.survey(&videos()[1].slice(..900)).expect_err("cut off");
     assert!(matches!(broken, Fault::Video(VideoError::Truncated { .. })), "{broken}");

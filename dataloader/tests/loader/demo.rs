@@ -23,7 +23,7 @@ async fn run(flags: &[&str]) -> Code {
 
 async fn index(url: &str) -> Index {
     let store = store::open(url).expect("opens");
-    let bytes = store.store.get(&store.path("index.json")).await.expect("is there").bytes().await.expect("memory");
+    let bytes = store.store.get(&store.path("index.parquet")).await.expect("is there").bytes().await.expect("memory");
     Index::parse(&bytes).expect("valid")
 }
 

@@ -79,6 +79,7 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
             File::Named(_, bytes) => bytes.clone(),
             File::WebPage | File::Missing | File::Beyond => Bytes::from(format!("<html>{n}</html>")),
         };
+        let description = clips::index::describe(bytes.clone()).ok();
         let key = if let File::Named(key, _) = file { key.clone() } else { format!("clip-{n:03}") };
         let label = (n % 2) as u32;
         let offset_bytes = shard.append(&key, "mp4", &bytes, label).expect("memory");
@@ -95,6 +96,8 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
             frames: 30,
             width: 96,
             height: 64,
+            groups: description.as_ref().map_or(0, |known| known.groups),
+            footage: description.map(|known| Box::new(known.footage)),
         });
     }
     let mut bytes = shard.finish().expect("memory");
@@ -108,6 +111,6 @@ pub async fn data_set(url: &str, files: &[File]) -> Index {
         async move { store.store.put(&path, PutPayload::from(bytes)).await.expect("memory") }
     };
     put("shard.tar", bytes).await;
-    put("index.json", index.to_bytes()).await;
+    put("index.parquet", index.to_bytes()).await;
     index
 }

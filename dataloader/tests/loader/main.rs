@@ -6,6 +6,7 @@ mod demo;
 mod footage;
 mod hostile;
 mod pack;
+mod ranges;
 mod refusals;
 mod resume;
 mod run;

@@ -67,7 +67,7 @@ async fn an_ask_that_cannot_be_answered_is_told_why() {
 
 #[tokio::test]
 async fn a_missing_data_set_ends_the_loader_as_misconfigured() {
-    let empty = || Index { version: 1, classes: vec![], clips: vec![] };
+    let empty = || Index { classes: vec![], clips: vec![] };
     let mut run = Run::join("memory://nothing-here".into(), (empty(), empty()), config()).await;
     run.hello().await;
     let Event::Failed(failed) = run.event().await else { panic!("expected Failed") };
@@ -86,7 +86,7 @@ async fn sets_with_other_classes_are_refused() {
     let renamed = Index::new(vec!["up".into(), "down".into()], val.clips.clone()).expect("valid");
     let place = runtime::store::open(&format!("{store}/val")).expect("opens");
     let payload = object_store::PutPayload::from(renamed.to_bytes());
-    object_store::ObjectStoreExt::put(&place.store, &place.path("index.json"), payload).await.expect("memory");
+    object_store::ObjectStoreExt::put(&place.store, &place.path("index.parquet"), payload).await.expect("memory");
     let run = Run::join(store.into(), (train, renamed), config()).await;
     let outcome = tokio::time::timeout(LONG, run.loader).await.expect("in time").expect("no panic");
     let text = outcome.expect_err("refused").to_string();

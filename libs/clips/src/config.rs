@@ -14,6 +14,9 @@ pub struct DataConfig {
     pub train: String,
     /// Where the held-out clips are.
     pub val: String,
+    /// What is read of a clip's file.
+    #[serde(skip_serializing_if = "Reading::is_whole")]
+    pub read: Reading,
     /// Frames of a clip that the model sees.
     pub frames: u32,
     /// Distance between two of them in the source, in frames.
@@ -42,12 +45,32 @@ pub struct DataConfig {
     pub std: [f32; 3],
 }
 
+/// How much of a clip's file is read, and so judged: a clip is broken if what is read of it is. It belongs to the recipe, not to
+/// a loader, so that all loaders find the same clips broken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// All of it: decoded frames can be kept from epoch to epoch.
+    #[default]
+    Whole,
+    /// The groups of pictures that the view at hand needs.
+    Groups,
+}
+
+impl Reading {
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
+}
+
 /// As typed, before any check.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawDataConfig {
     train: String,
     val: String,
+    #[serde(default)]
+    read: Reading,
     frames: u32,
     stride: u32,
     short_side: [u32; 2],
@@ -150,12 +173,25 @@ impl TryFrom<RawDataConfig> for DataConfig {
 impl RawDataConfig {
     fn checked(self) -> DataConfig {
         let Self {
-            train, val, frames, stride, short_side, jitter, crop, flip, mirrored, rand_augment, erasing, ..
+            train,
+            val,
+            read,
+            frames,
+            stride,
+            short_side,
+            jitter,
+            crop,
+            flip,
+            mirrored,
+            rand_augment,
+            erasing,
+            ..
         } = self;
         let Self { mean, std, .. } = self;
         DataConfig {
             train,
             val,
+            read,
             frames,
             stride,
             short_side,

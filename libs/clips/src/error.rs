@@ -75,6 +75,12 @@ pub enum VideoError {
         /// What the decoder said.
         reason: String,
     },
+    /// An excerpt's packets do not give a frame: the whole file may.
+    #[error("frame {frame} does not come out of an excerpt of the file")]
+    Excerpt {
+        /// Which.
+        frame: u32,
+    },
     /// The scaler refused the decoded picture.
     #[error("frames of {width} x {height} pixels in format {format} can't be scaled: {reason}")]
     Scale {

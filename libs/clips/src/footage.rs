@@ -20,6 +20,7 @@ pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
         crop: 56,
         flip: false,
         mirrored: Vec::new(),
+        read: crate::config::Reading::Whole,
         rand_augment: None,
         erasing: None,
         mean: [0.45; 3],

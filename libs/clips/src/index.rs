@@ -1,28 +1,35 @@
-//! The list of a data set's clips: `index.json` beside the shards.
+//! The list of a data set's clips: `index.parquet` beside the shards.
 //!
 //! The order of the clips is part of the data set: the plan's positions are permutations of it. The digest covers what
 //! a model can see (classes, and per clip key, label and content), not where the bytes lie, so that the same clips cut
 //! into other shards are the same data set.
 
-use std::collections::HashSet;
+mod describe;
+mod open;
+mod table;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
+pub use describe::{Description, Footage, describe};
+pub use open::{End, Footer, Outlines, unseal};
+
 /// Name of the index object below a data set's URL.
-pub const INDEX_OBJECT: &str = "index.json";
+pub const INDEX_OBJECT: &str = "index.parquet";
+
+/// Name that it had until version 1.
+pub const OLD_INDEX_OBJECT: &str = "index.json";
 
 /// Layout of the index that this code writes and reads.
-pub const INDEX_VERSION: u32 = 1;
+pub const INDEX_VERSION: u32 = 2;
 
 /// Largest video file that a data set may hold, bytes.
 pub const MAX_CLIP_BYTES: u64 = 1 << 30;
 
 /// All clips of one data set, in order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// Layout; [`INDEX_VERSION`].
-    pub version: u32,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
     /// The clips, in the order that positions refer to.
@@ -51,14 +58,20 @@ pub struct Clip {
     pub width: u32,
     /// Rows.
     pub height: u32,
+    /// Parts in which the file can be read; 0 if only as a whole.
+    #[serde(default)]
+    pub groups: u32,
+    /// The rest of what is known of it, where it was read.
+    #[serde(default)]
+    pub footage: Option<Box<Footage>>,
 }
 
 /// Why an index can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// Not JSON of the right shape.
+    /// Not a table of the right shape.
     #[error("it is not an index: {0}")]
-    Json(#[from] serde_json::Error),
+    Table(String),
     /// Written by another version.
     #[error("its version is {found}, this program reads {INDEX_VERSION}; pack the data set again")]
     Version {
@@ -113,30 +126,19 @@ pub enum IndexError {
 impl Index {
     /// An index of these clips; checked.
     pub fn new(classes: Vec<String>, clips: Vec<Clip>) -> Result<Self, IndexError> {
-        let index = Self { version: INDEX_VERSION, classes, clips };
+        let index = Self { classes, clips };
         index.check()?;
         Ok(index)
     }
 
-    /// Reads what [`Index::to_bytes`] wrote.
+    /// Reads what [`Index::to_bytes`] wrote, all of it. A loader reads less: [`Footer`].
     pub fn parse(bytes: &[u8]) -> Result<Self, IndexError> {
-        /// Read first, so that a newer layout is refused by its version and not by its fields.
-        #[derive(Deserialize)]
-        struct Head {
-            version: u32,
-        }
-        let head: Head = serde_json::from_slice(bytes)?;
-        if head.version != INDEX_VERSION {
-            return Err(IndexError::Version { found: head.version });
-        }
-        let index: Self = serde_json::from_slice(bytes)?;
-        index.check()?;
-        Ok(index)
+        open::whole(bytes)
     }
 
     /// The object's content.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers always serialise")
+        table::write(self).expect("a table in memory can be written")
     }
 
     /// Identity of the clips and their order, hex.
@@ -164,14 +166,37 @@ impl Index {
         if self.clips.is_empty() {
             return Err(IndexError::NoClips);
         }
-        let mut keys = HashSet::with_capacity(self.clips.len());
         for clip in &self.clips {
             clip.check(self.classes.len())?;
-            if !keys.insert(clip.key.as_str()) {
-                return Err(IndexError::DuplicateKey { key: clip.key.clone() });
-            }
         }
-        Ok(())
+        match self.repeated_key() {
+            Some(key) => Err(IndexError::DuplicateKey { key: key.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// A key that occurs twice. By numbers instead of the keys themselves: there may be a million.
+    fn repeated_key(&self) -> Option<&str> {
+        let key = |number: u32| self.clips[number as usize].key.as_str();
+        let hash = |number: u32| {
+            let mut hasher = DefaultHasher::new();
+            key(number).hash(&mut hasher);
+            (hasher.finish(), number)
+        };
+        let mut hashes: Vec<(u64, u32)> = (0..self.clips.len() as u32).map(hash).collect();
+        hashes.sort_unstable();
+        let alike = hashes.chunk_by(|a, b| a.0 == b.0).filter(|alike| alike.len() > 1);
+        alike.into_iter().find_map(|alike| {
+            let mut keys: Vec<&str> = alike.iter().map(|&(_, number)| key(number)).collect();
+            keys.sort_unstable();
+            keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+        })
+    }
+}
+
+impl From<parquet::errors::ParquetError> for IndexError {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        Self::Table(error.to_string())
     }
 }
 
@@ -220,6 +245,8 @@ fn text(hasher: &mut blake3::Hasher, value: &str) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn clip(key: &str, label: u32) -> Clip {
@@ -233,6 +260,8 @@ mod tests {
             frames: 36,
             width: 128,
             height: 128,
+            groups: 0,
+            footage: None,
         }
     }
 
@@ -282,10 +311,79 @@ mod tests {
         assert_eq!(twice.expect_err("twice").to_string(), "key \"x\" occurs twice");
     }
 
+    /// A clip with footage whose outline is as long as its number.
+    fn filmed(number: u32) -> Clip {
+        let outline = vec![number as u8; number as usize % 40];
+        let footage = Footage {
+            container: "mp4".into(),
+            codec: "h264".into(),
+            pixel_format: "yuv420p".into(),
+            fps: (!number.is_multiple_of(3)).then_some(25.0),
+            duration_seconds: (!number.is_multiple_of(3)).then_some(f64::from(number) / 25.0),
+            outline,
+        };
+        Clip { groups: 3, crc32c: number, footage: Some(Box::new(footage)), ..clip(&format!("a/{number}"), 0) }
+    }
+
+    /// Opens an index as a loader does, which has `first` bytes of its end.
+    fn opened(bytes: &Bytes, first: u64) -> (Index, Outlines) {
+        let length = bytes.len() as u64;
+        let range = |range: std::ops::Range<u64>| bytes.slice(range.start as usize..range.end as usize);
+        let mut end = first.min(length);
+        loop {
+            match Footer::parse(&range(length - end..length), length).expect("own output") {
+                End::Longer(more) => end = more,
+                End::Whole(footer) => {
+                    let parts = footer.ranges().into_iter().map(range).collect();
+                    return footer.open(parts).expect("own output");
+                }
+            }
+        }
+    }
+
     #[test]
-    fn a_newer_layout_is_refused_by_its_version() {
-        let text = br#"{"version": 2, "something": "else"}"#;
-        assert!(matches!(Index::parse(text), Err(IndexError::Version { found: 2 })));
-        assert!(Index::parse(b"<html>").expect_err("no JSON").to_string().starts_with("it is not an index"));
+    fn a_loader_reads_the_first_columns_and_single_pages() {
+        let clips: Vec<Clip> = (0..70_000).map(filmed).collect();
+        let index = Index::new(vec!["a".to_owned()], clips).expect("valid");
+        let bytes = Bytes::from(index.to_bytes());
+        for first in [8, 1000, 1 << 30] {
+            let (light, outlines) = opened(&bytes, first);
+            assert_eq!(light.digest(), index.digest());
+            assert!(light.clips.iter().zip(&index.clips).all(|(a, b)| a == &Clip { footage: None, ..b.clone() }));
+            for number in [0, 1, 15, 16, 17, 65_535, 65_536, 65_537, 69_999] {
+                let (page, range) = outlines.page_of(number);
+                assert!(range.end - range.start < 2000, "{range:?} is one page");
+                let sealed = outlines.read(page, bytes.slice(range.start as usize..range.end as usize)).expect("read");
+                let sealed = &sealed[outlines.place_in(page, number)];
+                let expected = &index.clips[number as usize].footage.as_ref().expect("filmed").outline;
+                match expected.is_empty() {
+                    true => assert!(sealed.is_empty()),
+                    false => assert_eq!(table::unseal(number as u32, sealed), Some(&expected[..])),
+                }
+                assert_eq!(table::unseal(number as u32 + 1, sealed), None, "another clip's");
+            }
+        }
+        assert_eq!(Index::parse(&bytes).expect("own output"), index);
+    }
+
+    #[test]
+    fn a_clip_survives_a_journal_of_json() {
+        let clip = filmed(17);
+        let text = serde_json::to_string(&clip).expect("serialises");
+        assert_eq!(serde_json::from_str::<Clip>(&text).expect("own output"), clip);
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        let whole = two().to_bytes();
+        for (bytes, says) in [
+            (&b"<html>"[..], "it is not an index"),
+            (b"", "it is not an index"),
+            (br#"{"version": 1, "classes": [], "clips": []}"#, "it is not an index"),
+            (&whole[..whole.len() - 9], "it is not an index"),
+        ] {
+            let error = Index::parse(bytes).expect_err("refused").to_string();
+            assert!(error.starts_with(says), "{error}");
+        }
     }
 }

@@ -30,7 +30,7 @@ mod footage;
 pub use collate::Batch;
 pub use config::{ConfigError, DataConfig};
 pub use container::{Member, ShardWriter};
-pub use decode::{Frames, Scaler, Video};
+pub use decode::{Frames, Outline, Scaler, Video};
 pub use error::{Culprit, VideoError};
 pub use index::{Clip, Index, IndexError};
 pub use render::{render, wanted};

@@ -106,13 +106,14 @@ fn video(path: &Path, source: &str, turn: usize) -> Vec<u8> {
 /// Damages the first training clip inside its shard, after packing, and says its name.
 pub fn break_a_clip(folder: &Path) -> String {
     let set = folder.join("store/data/train");
-    let index = fs::read_to_string(set.join("index.json")).expect("packed");
-    let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
-    let clip = &index["clips"][0];
-    let number = |field: &str| usize::try_from(clip[field].as_u64().expect("a number")).expect("fits");
-    let shard = set.join(clip["object"].as_str().expect("a name"));
+    let files = fs::read_dir(&set).expect("packed").map(|file| file.expect("listed").path());
+    let shard = files.filter(|path| path.extension().is_some_and(|e| e == "tar")).min().expect("there is a shard");
     let mut bytes = fs::read(&shard).expect("the shard is there");
-    bytes[number("offset_bytes")..][..number("length_bytes")].fill(0);
+    // A tar file begins with a block that holds its first member's name, and its length in octal digits.
+    let text =
+        |range: std::ops::Range<usize>| String::from_utf8_lossy(&bytes[range]).trim_matches(['\0', ' ']).to_owned();
+    let (name, length) = (text(0..100), usize::from_str_radix(&text(124..136), 8).expect("a length"));
+    bytes[512..][..length].fill(0);
     fs::write(&shard, bytes).expect("the shard is written");
-    clip["key"].as_str().expect("a name").to_owned()
+    name.rsplit_once('.').expect("an extension").0.to_owned()
 }

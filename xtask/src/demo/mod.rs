@@ -95,7 +95,7 @@ impl Demo<'_> {
 
     fn make_clips(&self) -> Result<()> {
         let store = self.workspace.root().join(".vared");
-        if ["train", "val"].iter().all(|set| store.join("data/demo").join(set).join("index.json").is_file()) {
+        if ["train", "val"].iter().all(|set| store.join("data/demo").join(set).join("index.parquet").is_file()) {
             eprintln!("the clips are there from an earlier demo: {}", store.join("data/demo").display());
             return Ok(());
         }
@@ -233,7 +233,9 @@ worker eval --store .vared --run demo --baseline demo-backbone --json target/dem
     #[test]
     fn clips_that_are_there_are_not_made_again_and_fresh_forgets_the_runs_only() {
         let root = checkout("again");
-        for file in ["data/demo/train/index.json", "data/demo/val/index.json", "runs/demo/x", "logs/demo-backbone/x"] {
+        for file in
+            ["data/demo/train/index.parquet", "data/demo/val/index.parquet", "runs/demo/x", "logs/demo-backbone/x"]
+        {
             let file = root.join(".vared").join(file);
             fs::create_dir_all(file.parent().expect("it has a folder")).expect("a folder can be made");
             fs::write(file, "").expect("a file can be written");
@@ -245,7 +247,7 @@ worker eval --store .vared --run demo --baseline demo-backbone --json target/dem
         demo.forget_runs().expect("they can be removed");
         assert!(!root.join("calls").exists());
         let there = |path: &str| root.join(".vared").join(path).exists();
-        assert!(there("data/demo/train/index.json") && !there("runs/demo") && !there("logs/demo-backbone"));
+        assert!(there("data/demo/train/index.parquet") && !there("runs/demo") && !there("logs/demo-backbone"));
         remove(&root).expect("it was made above");
     }
 

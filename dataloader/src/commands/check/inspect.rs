@@ -96,6 +96,7 @@ async fn compared(clip: &Clip, bytes: Bytes, pool: &Pool) -> Result<Result<(), (
 }
 
 fn difference(clip: &Clip, video: &Examined) -> String {
+    let video = &video.description;
     if (video.width, video.height) != (clip.width, clip.height) {
         let (is, said) = ((video.width, video.height), (clip.width, clip.height));
         return format!("it is {} x {} pixels, the index says {} x {}", is.0, is.1, said.0, said.1);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clips::Clip;
-use clips::index::MAX_CLIP_BYTES;
+use clips::index::{Description, MAX_CLIP_BYTES};
 
 use crate::decoder::{Fault, Pool};
 use crate::sources::Trouble;
@@ -11,12 +11,8 @@ use crate::sources::Trouble;
 pub struct Examined {
     /// Its content.
     pub bytes: Bytes,
-    /// Frames of the video stream.
-    pub frames: u32,
-    /// Pixels a row.
-    pub width: u32,
-    /// Rows.
-    pub height: u32,
+    /// What the index says of it.
+    pub description: Description,
 }
 
 /// Where a clip stands in a data set.
@@ -35,17 +31,7 @@ impl Examined {
     /// Its entry in the index: the only place where one is made.
     pub fn clip(&self, standing: Standing) -> Clip {
         let Standing { key, label, object, offset_bytes } = standing;
-        Clip {
-            key,
-            label,
-            object,
-            offset_bytes,
-            length_bytes: self.bytes.len() as u64,
-            crc32c: crc32c::crc32c(&self.bytes),
-            frames: self.frames,
-            width: self.width,
-            height: self.height,
-        }
+        self.description.clone().clip((key, label), (object, offset_bytes))
     }
 }
 
@@ -64,7 +50,7 @@ pub async fn examine(bytes: Bytes, pool: &Pool) -> Result<Examined, Trouble> {
     let file = bytes.clone();
     let surveyed = pool.run(move |decoder| decoder.survey(&file)).await;
     let surveyed = surveyed.map_err(|fault| Trouble::File(format!("the decoder failed on it: {fault}")))?;
-    let (facts, survey) = surveyed.map_err(|fault| match fault {
+    let (description, survey) = surveyed.map_err(|fault| match fault {
         Fault::NoDecoder { .. } => Trouble::Any(fault.to_string()),
         Fault::Video(_) | Fault::Died(_) => Trouble::File(fault.to_string()),
     })?;
@@ -72,5 +58,8 @@ pub async fn examine(bytes: Bytes, pool: &Pool) -> Result<Examined, Trouble> {
     if survey.good * 2 < survey.frames {
         return Err(Trouble::File(format!("only {} of {} frames can be decoded", survey.good, survey.frames)));
     }
-    Ok(Examined { bytes, frames: facts.source_frames, width: facts.width, height: facts.height })
+    // Where the file lies and whether it is whole does not rest on the word of a process that has read it.
+    let (length_bytes, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
+    let description = Description { length_bytes, crc32c, ..description };
+    Ok(Examined { bytes, description })
 }

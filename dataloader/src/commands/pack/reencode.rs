@@ -57,7 +57,7 @@ pub async fn encode(original: &Examined, side: u32) -> Result<Bytes, Trouble> {
     let folder = tempfile::Builder::new().prefix("vared-encode-").tempdir().map_err(failed)?;
     let (from, to) = (folder.path().join("original"), folder.path().join("encoded.mp4"));
     tokio::fs::write(&from, &original.bytes).await.map_err(failed)?;
-    let limit = LEAST + EACH_FRAME * original.frames;
+    let limit = LEAST + EACH_FRAME * original.description.frames;
     ffmpeg::run(&arguments(&from, &to, side), limit).await.map_err(|error| blame(runtime::exit::one_line(&error)))?;
     tokio::fs::read(&to).await.map(Bytes::from).map_err(failed)
 }

@@ -43,6 +43,7 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
     let upright = Upright::of(&stream);
     let (width, height) = upright.size(check_size(width, height)?);
     let fps = [stream.avg_frame_rate(), stream.rate()].into_iter().find_map(rate);
+    let container = name_of(input.format().name());
     let packets = read_packets(&mut input, index)?;
     if packets.is_empty() {
         return Err(VideoError::NoFrames);
@@ -51,7 +52,14 @@ pub(super) fn open(bytes: Bytes) -> Result<Video, VideoError> {
         let what = format!("its header lists {listed} frames, but only {} are there", packets.len());
         return Err(VideoError::Truncated { what });
     }
-    Ok(Video { order: order_of(&packets), timeline: None, packets, parameters, upright, width, height, fps })
+    let order = order_of(&packets);
+    Ok(Video { order, timeline: None, packets, parameters, upright, width, height, fps, container, is_excerpt: false })
+}
+
+/// A demuxer is named after all the containers that it reads: the one that is meant most often.
+fn name_of(demuxer: &str) -> String {
+    let name = if demuxer.split(',').any(|name| name == "mp4") { "mp4" } else { demuxer };
+    name.split(',').next().unwrap_or(name).to_owned()
 }
 
 /// Once a process: quiet, because every fault is reported by us, and bounded in memory.
@@ -79,7 +87,7 @@ fn open_input(bytes: Bytes) -> Result<Input, VideoError> {
     })
 }
 
-fn check_size(width: i32, height: i32) -> Result<(u32, u32), VideoError> {
+pub(super) fn check_size(width: i32, height: i32) -> Result<(u32, u32), VideoError> {
     let (width, height) = (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > MAX_PIXELS || width.max(height) > MAX_SIDE {

@@ -7,7 +7,10 @@
 //!
 //! Never panics and never trusts a header with memory: dimensions, frame counts and single allocations are bounded.
 
+mod compact;
 mod demux;
+mod outline;
+mod parameters;
 mod pass;
 mod scale;
 mod sniff;
@@ -22,6 +25,7 @@ use ffmpeg_next::codec;
 use serde::{Deserialize, Serialize};
 
 use crate::VideoError;
+pub use outline::{Group, Need, Outline};
 pub use scale::Scaler;
 pub use stream::FrameSink;
 use upright::Upright;
@@ -39,6 +43,10 @@ pub struct Video {
     height: u32,
     /// Frames a second, if the container says so.
     fps: Option<f64>,
+    /// The container's name; empty for an excerpt, which has left it.
+    container: String,
+    /// Only some packets are here.
+    is_excerpt: bool,
 }
 
 /// How frames are told apart.
@@ -74,10 +82,12 @@ pub struct Survey {
 }
 
 impl Video {
-    /// Reads a file's structure. No frame is decoded, except by the demuxer's own probing.
+    /// Reads the structure of a file, or of an excerpt of one ([`Outline::excerpt`]). No frame is decoded, except by the
+    /// demuxer's own probing.
     pub fn open(bytes: Bytes) -> Result<Self, VideoError> {
         sniff::check(&bytes)?;
-        let mut video = demux::open(bytes)?;
+        let is_excerpt = bytes.starts_with(outline::MAGIC);
+        let mut video = if is_excerpt { outline::open(&bytes)? } else { demux::open(bytes)? };
         if let Order::Counted(count) = &mut video.order {
             *count = 0;
             video.order = Order::Counted(video.survey()?.frames);
@@ -112,6 +122,21 @@ impl Video {
     /// Frames a second on average, if the container says so.
     pub fn fps(&self) -> Option<f64> {
         self.fps
+    }
+
+    /// Name of the container.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
+
+    /// Name of the codec.
+    pub fn codec(&self) -> &'static str {
+        self.parameters.id().name()
+    }
+
+    /// Name of the format of its pixels, as far as the container knows; empty if it does not.
+    pub fn pixel_format(&self) -> String {
+        parameters::pixel_format(&self.parameters)
     }
 
     /// Decodes the wanted frames (in any order, repeats allowed), scaled so that the short side is `short_side`.

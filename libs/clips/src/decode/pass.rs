@@ -2,10 +2,10 @@
 
 use std::ops::{ControlFlow, Range};
 
-use ffmpeg_next::codec::packet::Packet;
 use ffmpeg_next::{self as ffmpeg, Dictionary, Discard, codec, decoder, frame};
 
-use super::demux::{MAX_PIXELS, is_shown};
+use super::demux::MAX_PIXELS;
+use super::outline::{Mark, needed};
 use super::{Frames, Scaler, Survey, Video};
 use crate::VideoError;
 
@@ -41,6 +41,9 @@ impl Video {
         })?;
         if next == wanted.len() {
             return Ok(());
+        }
+        if self.is_excerpt {
+            return Err(VideoError::Excerpt { frame: frames.indices[next] });
         }
         frames.pixels.clear();
         self.decode_held(&wanted, fault, (frames, scaler))
@@ -96,15 +99,9 @@ impl Video {
         }
     }
 
-    /// The packets between the last key frame that starts no later than the first wanted frame, and the last wanted one.
+    /// The packets that some frames need, by their timestamps.
     pub(super) fn needed(&self, wanted: &[i64]) -> Range<usize> {
-        let is_wanted =
-            |packet: &Packet| is_shown(packet) && packet.pts().is_some_and(|pts| wanted.binary_search(&pts).is_ok());
-        let Some(first) = self.packets.iter().position(is_wanted) else { return 0..0 };
-        let last = self.packets.iter().rposition(is_wanted).unwrap_or(first);
-        let starts_before = |packet: &Packet| packet.is_key() && packet.pts().is_some_and(|pts| pts <= wanted[0]);
-        let key = self.packets[..=first].iter().rposition(starts_before).unwrap_or(0);
-        key..last + 1
+        needed(&Vec::from_iter(self.packets.iter().map(Mark::of)), wanted)
     }
 
     /// Decodes a range of packets. Unless `keep` says so of its timestamp, a frame that no other refers to is skipped.

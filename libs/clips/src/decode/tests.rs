@@ -1,5 +1,6 @@
 mod codecs;
 mod hostile;
+mod outline;
 
 use super::*;
 use crate::footage::{config, greys, greys_mp4, make};

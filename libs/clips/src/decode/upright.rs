@@ -31,6 +31,16 @@ impl Upright {
         }
     }
 
+    /// As a number.
+    pub(super) fn to_bits(self) -> u8 {
+        u8::from(self.is_transposed) | u8::from(self.flips_columns) << 1 | u8::from(self.flips_rows) << 2
+    }
+
+    /// What [`Upright::to_bits`] made a number of.
+    pub(super) fn of_bits(bits: u8) -> Self {
+        Self { is_transposed: bits & 1 != 0, flips_columns: bits & 2 != 0, flips_rows: bits & 4 != 0 }
+    }
+
     /// The stored size of a displayed one, and the other way round.
     pub(super) fn size(self, (width, height): (u32, u32)) -> (u32, u32) {
         if self.is_transposed { (height, width) } else { (width, height) }
