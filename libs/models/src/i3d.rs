@@ -172,8 +172,7 @@ fn unit(conv: ConvConfig, [conv_name, norm_name]: [&str; 2]) -> ConvUnitConfig<'
 impl Block {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let y = self.narrow.forward_t(x_ncthw, pass);
-        let y = self.space.forward_t(&y, pass);
-        self.widen.forward_t(&y, x_ncthw, pass)
+        self.widen.forward_from(&self.space, [&y, x_ncthw], pass)
     }
 
     fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {

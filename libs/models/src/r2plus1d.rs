@@ -227,8 +227,7 @@ pub(crate) fn midplanes(inputs: i64, outputs: i64) -> i64 {
 
 impl Factored {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        let y = self.space.forward_t(x_ncthw, pass);
-        self.time.forward_t(&y, pass)
+        self.space.forward_into((&self.time, None), x_ncthw, pass)
     }
 
     fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {
@@ -240,8 +239,7 @@ impl Factored {
 impl Block {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let y = self.first.forward_t(x_ncthw, pass);
-        let y = self.space.forward_t(&y, pass);
-        self.time.forward_t(&y, x_ncthw, pass)
+        self.time.forward_from(&self.space, [&y, x_ncthw], pass)
     }
 
     fn trace(&self, input: FeatureShape, costs: &mut Vec<LayerCost>) -> FeatureShape {

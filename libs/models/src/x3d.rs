@@ -214,10 +214,11 @@ fn squeezed(channels: i64) -> i64 {
 impl Block {
     fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let y = self.widen.forward_t(x_ncthw, pass);
-        let mut y = self.depthwise.forward_t(&y, pass);
-        if let Some(excite) = &self.excite {
-            y = Activation::Swish.apply_(excite.forward_t(&y, pass));
-        }
+        let Some(excite) = &self.excite else {
+            return self.narrow.forward_from(&self.depthwise, [&y, x_ncthw], pass);
+        };
+        let y = self.depthwise.forward_t(&y, pass);
+        let y = Activation::Swish.apply_(excite.forward_t(&y, pass));
         self.narrow.forward_t(&y, x_ncthw, pass)
     }
 

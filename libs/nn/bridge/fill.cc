@@ -35,10 +35,12 @@ void multiply_out(const VaredNorm& norm, std::vector<float>& scale, std::vector<
   }
 }
 
-at::Tensor fill(const Call& call, const Affine& norm, const at::Tensor* shortcut) {
+at::Tensor fill(const Call& call, const Affine& norm, const at::Tensor* shortcut, const VaredRows& rows) {
   const Layer l = layout(call, kLast);
+  require(0 <= rows.from && rows.from < rows.to && rows.to <= l.plane.h, "rows of the output");
+  const int64_t height = rows.to - rows.from;
   const at::Tensor v_time = call.v_time.contiguous(), v_channel = call.v_channel.contiguous();
-  at::Tensor y = at::empty({l.clips, l.channels, l.frames, l.plane.h, l.plane.w}, call.f.options(), kLast);
+  at::Tensor y = at::empty({l.clips, l.channels, l.frames, height, l.plane.w}, call.f.options(), kLast);
   at::Tensor other;
   if (shortcut != nullptr) {
     require(shortcut->sizes() == y.sizes() && shortcut->scalar_type() == at::kFloat, "a shortcut of the output's shape");
@@ -50,7 +52,7 @@ at::Tensor fill(const Call& call, const Affine& norm, const at::Tensor* shortcut
     of_clip.push_back(coefficients(l, v, norm));
   }
   const int64_t length = period(l), periods = (l.frames + length - 1) / length;
-  const int64_t bands = pieces(l.clips * periods, l.plane.h);
+  const int64_t bands = pieces(l.clips * periods, height);
   const float* f = call.f.data_ptr<float>();
   const float* add = other.defined() ? other.data_ptr<float>() : nullptr;
   float* to = y.data_ptr<float>();
@@ -58,9 +60,10 @@ at::Tensor fill(const Call& call, const Affine& norm, const at::Tensor* shortcut
     Scratch scratch(l);
     for (int64_t at = from; at < until; ++at) {
       const int64_t clip = at / (periods * bands), first = at / bands % periods * length, band = at % bands;
-      const Features features{f + clip * l.in_size(), add == nullptr ? nullptr : add + clip * l.out_size(), to + clip * l.out_size()};
-      fill_rows(l, of_clip[clip], norm, features, first, std::min(first + length, l.frames), band * l.plane.h / bands,
-                (band + 1) * l.plane.h / bands, scratch);
+      const int64_t out = clip * y.stride(0);
+      const Features features{f + clip * l.in_size(), add == nullptr ? nullptr : add + out, to + out, rows.from, height};
+      fill_rows(l, of_clip[clip], norm, features, first, std::min(first + length, l.frames), rows.from + band * height / bands,
+                rows.from + (band + 1) * height / bands, scratch);
     }
   });
   return y;
@@ -69,7 +72,7 @@ at::Tensor fill(const Call& call, const Affine& norm, const at::Tensor* shortcut
 }  // namespace
 }  // namespace vared
 
-at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* shortcut, int relu) {
+at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* shortcut, int relu, VaredRows rows) {
   return vared::caught([&] {
     const at::NoGradGuard guard;
     std::vector<float> scale(mix->channels, 1.f), shift(mix->channels, 0.f);
@@ -77,6 +80,6 @@ at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* s
     const float floor = relu ? 0.f : -std::numeric_limits<float>::infinity();
     vared::Call call = vared::gather(*mix);
     call.f = vared::channels_last(call.f);
-    return vared::fill(call, {scale.data(), shift.data(), floor}, shortcut);
+    return vared::fill(call, {scale.data(), shift.data(), floor}, shortcut, rows);
   });
 }

@@ -22,8 +22,10 @@ struct Affine {
 // Where a layer's values lie. Pointers are those of one clip.
 struct Features {
   const float* computed;  // [kept frames, h, w, kept channels]
-  const float* shortcut;  // [frames, h, w, channels], or null
-  float* y;               // [frames, h, w, channels]
+  const float* shortcut;  // [frames, rows, w, channels], or null
+  float* y;               // [frames, rows, w, channels]
+  int64_t first_row, rows;  // of the output's h, those that are wanted
+  int64_t place(const Layer& l, int64_t frame, int64_t row) const { return (frame * rows + row - first_row) * l.plane.w * l.channels; }
 };
 
 // One clip's weights, options, kernels and norm multiplied out. Kernels are [tap][channel].
@@ -157,7 +159,7 @@ inline void channel_row(const Layer& l, const Coefficients& k, const float* comp
 // Row y of frame m where none is rebuilt.
 inline void fill_row(const Layer& l, const Coefficients& k, const Affine& norm, const Features& at, int64_t m, int64_t y,
                      Scratch& scratch) {
-  const int64_t offset = (m * l.plane.h + y) * l.plane.w * l.channels, kept = l.kept_channels;
+  const int64_t offset = at.place(l, m, y), kept = l.kept_channels;
   const Finish finish = Finish{at.shortcut, norm.floor}.at(offset);
   float* to = at.y + offset;
   // Straight channels that others are rebuilt from are finished when these read them.
@@ -186,7 +188,7 @@ inline void time_row(const Layer& l, const Coefficients& k, const Affine& norm, 
   const float* shift = norm.shift + source.channel;
   for (int64_t frame = first; frame < last; ++frame) {
     const int64_t place = frame - first;
-    const auto place_of = [&](int64_t frame) { return (frame * l.plane.h + y) * l.plane.w * l.channels + source.channel; };
+    const auto place_of = [&](int64_t frame) { return at.place(l, frame, y) + source.channel; };
     const Finish finish = Finish{at.shortcut, norm.floor}.at(place_of(frame));
     const Target target{at.y + place_of(frame), l.plane.w, l.channels};
     int end = 0;

@@ -36,8 +36,12 @@ struct VaredNorm {
   double eps;
 };
 
-// The same in inference, on channels-last features; then norm (or null), shortcut (or null) and ReLU if asked. Null on error.
-at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* shortcut, int relu);
+// The same in inference, on channels-last features; then norm (or null), shortcut (or null) and ReLU if asked. Gives the rows
+// [from, to) of the result, [n, c, t, to - from, w], to which the shortcut is added. Null on error.
+struct VaredRows {
+  int64_t from, to;
+};
+at::Tensor* vared_fill(const VaredMix* mix, const VaredNorm* norm, at::Tensor* shortcut, int relu, VaredRows rows);
 
 // A convolution without dilation.
 struct VaredConvolution {

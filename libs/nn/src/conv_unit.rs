@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use crate::bridge;
 use crate::bridge::packed::Part;
+use crate::dynamic::chain;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{
     Activation, BatchNorm, BatchNormConfig, Conv, ConvConfig, DynamicConfig, DynamicConv, DynamicConvConfig, Pass,
@@ -46,7 +47,12 @@ pub(crate) struct After<'a> {
     pub(crate) activation: Activation,
 }
 
-impl After<'_> {
+impl<'a> After<'a> {
+    /// The end of a residual branch.
+    fn onto(self, shortcut_ncthw: &'a Tensor) -> Self {
+        Self { shortcut: Some(shortcut_ncthw), activation: Activation::Relu, ..self }
+    }
+
     /// By separate operations.
     pub(crate) fn apply(&self, y: Tensor, train: bool) -> Tensor {
         let mut y = match self.norm {
@@ -99,8 +105,32 @@ impl ConvUnit {
 
     /// `max(norm(conv(x)) + shortcut, 0)`: the end of a residual branch, whose unit has no activation of its own.
     pub(crate) fn forward_onto(&self, x_ncthw: &Tensor, shortcut_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        let after = After { shortcut: Some(shortcut_ncthw), activation: Activation::Relu, ..self.after() };
-        self.forward_with(x_ncthw, &after, pass)
+        self.forward_with(x_ncthw, &self.after().onto(shortcut_ncthw), pass)
+    }
+
+    /// `next.forward_t(self.forward_t(x))`, or [`Self::forward_onto`] with a shortcut; where it pays, rows go through both units
+    /// while they are in cache.
+    ///
+    /// # Shape
+    /// `[n, inputs, t, h, w]` to what `next` gives, which is the shortcut's shape.
+    ///
+    /// # Panics
+    /// If the inputs do not have these shapes.
+    pub fn forward_into(
+        &self,
+        (next, shortcut_ncthw): (&Self, Option<&Tensor>),
+        x_ncthw: &Tensor,
+        pass: &mut Pass,
+    ) -> Tensor {
+        let after = shortcut_ncthw.map_or(next.after(), |shortcut| next.after().onto(shortcut));
+        let weights = pass.weights.filter(|_| !pass.train && pass.observer.is_none() && bridge::infers(x_ncthw));
+        if let (AnyConv::Dynamic(first), AnyConv::Dynamic(second), Some(weights)) = (&self.conv, &next.conv, weights) {
+            let links = ((first.as_ref(), &self.after()), (second.as_ref(), &after));
+            if let Some(y) = chain::infer(links, x_ncthw, weights, pass) {
+                return y;
+            }
+        }
+        next.forward_with(&self.forward_t(x_ncthw, pass), &after, pass)
     }
 
     fn forward_with(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {

@@ -22,10 +22,24 @@ impl Residual {
     /// # Panics
     /// If the inputs do not have these shapes.
     pub fn forward_t(&self, y_ncthw: &Tensor, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        match &self.shortcut {
-            Some(unit) => self.last.forward_onto(y_ncthw, &unit.forward_t(x_ncthw, pass), pass),
-            None => self.last.forward_onto(y_ncthw, x_ncthw, pass),
-        }
+        let around = self.around(x_ncthw, pass);
+        self.last.forward_onto(y_ncthw, &around, pass)
+    }
+
+    /// `max(last(before(y)) + shortcut(x), 0)`, as fast as [`ConvUnit::forward_into`].
+    ///
+    /// # Shape
+    /// As [`Residual::forward_t`], but for `y`: what `before` reads.
+    ///
+    /// # Panics
+    /// As [`Residual::forward_t`].
+    pub fn forward_from(&self, before: &ConvUnit, [y_ncthw, x_ncthw]: [&Tensor; 2], pass: &mut Pass) -> Tensor {
+        let around = self.around(x_ncthw, pass);
+        before.forward_into((&self.last, Some(&around)), y_ncthw, pass)
+    }
+
+    fn around(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
+        self.shortcut.as_ref().map_or_else(|| x_ncthw.shallow_clone(), |unit| unit.forward_t(x_ncthw, pass))
     }
 
     /// Adds the cost of both to `costs` and gives the shape that goes on; `branch` is that of `y`, `input` that of `x`.

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::cheap::Cheap;
-use super::fused;
+use super::fused::{self, Filling};
 use super::gate::Gate;
 use super::mix::{Live, Mixer};
 use super::policy::rows;
@@ -94,10 +94,8 @@ impl DynamicConv {
     pub(crate) fn infer(&self, x_ncthw: &Tensor, (after, weights): (&After, u64), pass: &mut Pass) -> Tensor {
         let gates = self.decide(x_ncthw, pass);
         let part = |x: &Tensor, shortcut: Option<&Tensor>, gates: &LayerGates, live: &Live| {
-            let bare = After { norm: None, shortcut: None, activation: Activation::None };
-            let f = self.conv.infer(x, self.needed(live), &bare, weights);
-            let mixer = Mixer { cheap: &self.cheap, options: &self.options, live };
-            fused::fill(&mixer, &f, (gates, self.frames_out(x.size()[2])), &After { shortcut, ..*after })
+            let whole = Filling { gates, live, frames: self.frames_out(x.size()[2]), rows: None };
+            self.fill(&self.compute(x, live, weights), &whole, &After { shortcut, ..*after })
         };
         let everything = Part { outputs: self.conv.config.outputs, every: 1 };
         let y = match pass.policy {
@@ -109,8 +107,31 @@ impl DynamicConv {
         y
     }
 
+    /// In inference on the CPU: what the live options read.
+    pub(super) fn compute(&self, x_ncthw: &Tensor, live: &Live, weights: u64) -> Tensor {
+        let bare = After { norm: None, shortcut: None, activation: Activation::None };
+        self.conv.infer(x_ncthw, self.needed(live), &bare, weights)
+    }
+
+    /// In inference on the CPU: the output, or rows of it, from what was computed.
+    pub(super) fn fill(&self, computed_ncthw: &Tensor, filling: &Filling, after: &After) -> Tensor {
+        let mixer = Mixer { cheap: &self.cheap, options: &self.options, live: filling.live };
+        fused::fill(&mixer, computed_ncthw, filling, after)
+    }
+
+    /// Whether a position of the output depends on that position of the input alone, in whatever frames.
+    pub(super) fn reads_single_positions(&self) -> bool {
+        let ConvConfig { kernel, stride, .. } = self.conv.config;
+        kernel[1..] == [1, 1] && stride[1..] == [1, 1]
+    }
+
+    /// The convolution whose weights all options share.
+    pub(super) fn config(&self) -> &ConvConfig {
+        &self.conv.config
+    }
+
     /// Weights of the options for these clips.
-    fn decide(&self, x_ncthw: &Tensor, pass: &Pass) -> LayerGates {
+    pub(super) fn decide(&self, x_ncthw: &Tensor, pass: &Pass) -> LayerGates {
         let (n, counts) = (x_ncthw.size()[0], self.options.counts());
         match pass.policy {
             Policy::Full => LayerGates::full(n, counts, x_ncthw),
@@ -133,7 +154,7 @@ impl DynamicConv {
         mixer.mix(&f, gates, self.frames_out(x_ncthw.size()[2]))
     }
 
-    fn frames_out(&self, frames: i64) -> i64 {
+    pub(super) fn frames_out(&self, frames: i64) -> i64 {
         let ConvConfig { kernel, stride, padding, .. } = self.conv.config;
         (frames + 2 * padding[0] - kernel[0]) / stride[0] + 1
     }
@@ -178,13 +199,17 @@ fn by_group(
     Tensor::cat(&parts, 0).index_select(0, &back)
 }
 
-/// Clips by what has to be computed for them; a group's live options are those of any of its clips.
-fn group(gates: &LayerGates) -> Vec<(Live, Vec<i64>)> {
+/// The live options of each clip.
+pub(super) fn live(gates: &LayerGates) -> Vec<Live> {
     let live = |row: &[f64]| row.iter().map(|v| *v > 0.0).collect::<Vec<bool>>();
     let clips = rows(&gates.v_time_no).into_iter().zip(rows(&gates.v_channel_no));
+    clips.map(|(time, channel)| Live { time: live(&time), channel: live(&channel) }).collect()
+}
+
+/// Clips by what has to be computed for them; a group's live options are those of any of its clips.
+fn group(gates: &LayerGates) -> Vec<(Live, Vec<i64>)> {
     let mut groups: Vec<(Live, Vec<i64>)> = Vec::new();
-    for (clip, (time, channel)) in clips.enumerate() {
-        let own = Live { time: live(&time), channel: live(&channel) };
+    for (clip, own) in live(gates).into_iter().enumerate() {
         match groups.iter_mut().find(|(live, _)| live.first() == own.first()) {
             Some((live, clips)) => {
                 live.time.iter_mut().zip(own.time).for_each(|(all, own)| *all |= own);

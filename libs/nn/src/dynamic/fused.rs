@@ -4,10 +4,11 @@
 //! On the CPU in single precision; `mix.rs` and `gate.rs` compute the same by tensor operations everywhere else.
 
 use std::ffi::c_int;
+use std::ops::Range;
 
 use tch::Tensor;
 
-use super::mix::Mixer;
+use super::mix::{Live, Mixer};
 use crate::batch_norm::Running;
 use crate::bridge::{Raw, applies, owned, raw, raw_or_null};
 use crate::conv_unit::After;
@@ -31,7 +32,7 @@ struct Call {
 
 unsafe extern "C" {
     fn vared_mix(call: *const Call) -> Raw;
-    fn vared_fill(call: *const Call, norm: *const Norm, shortcut: Raw, relu: c_int) -> Raw;
+    fn vared_fill(call: *const Call, norm: *const Norm, shortcut: Raw, relu: c_int, rows: Rows) -> Raw;
     fn vared_gate(x: Raw, gate: *const GateCall) -> Raw;
 }
 
@@ -43,6 +44,13 @@ struct Norm {
     mean: Raw,
     variance: Raw,
     eps: f64,
+}
+
+/// `VaredRows` of `bridge/mix.h`.
+#[repr(C)]
+struct Rows {
+    from: i64,
+    to: i64,
 }
 
 /// `VaredGate` of `bridge/mix.h`.
@@ -80,19 +88,26 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     }))
 }
 
+/// How a layer's output comes from what was computed.
+#[derive(Debug)]
+pub(crate) struct Filling<'a> {
+    pub(crate) gates: &'a LayerGates,
+    pub(crate) live: &'a Live,
+    /// Frames of the output.
+    pub(crate) frames: i64,
+    /// Rows of the output that are wanted; all, if it doesn't say.
+    pub(crate) rows: Option<Range<i64>>,
+}
+
 /// The sum and what comes after it, for inference: no gradients. Channels last.
-pub(crate) fn fill(
-    mixer: &Mixer,
-    computed_ncthw: &Tensor,
-    (gates, frames): (&LayerGates, i64),
-    after: &After,
-) -> Tensor {
+pub(crate) fn fill(mixer: &Mixer, computed_ncthw: &Tensor, filling: &Filling, after: &After) -> Tensor {
     let norm = after.norm.map(|norm| Norm::new(&norm.running()));
     let norm = norm.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let relu = c_int::from(after.activation == Activation::Relu);
-    let y = call(mixer, computed_ncthw, (gates, frames), |call| {
+    let Range { start: from, end: to } = filling.rows.clone().unwrap_or(0..computed_ncthw.size()[3]);
+    let y = call(mixer, computed_ncthw, (filling.gates, filling.frames), |call| {
         // SAFETY: every pointer lives until the call returns.
-        unsafe { vared_fill(call, norm, raw_or_null(after.shortcut), relu) }
+        unsafe { vared_fill(call, norm, raw_or_null(after.shortcut), relu, Rows { from, to }) }
     });
     match after.activation {
         Activation::None | Activation::Relu => y,
@@ -255,9 +270,15 @@ mod tests {
             let shortcut = random("shortcut", &[2, channels, frames, height, width]);
             let after =
                 After { norm: normed.then_some(&norm), shortcut: joined.then_some(&shortcut), activation };
-            let filled = fill(&mixer, &computed, (&gates, frames), &after);
+            let filling = |rows| Filling { gates: &gates, live: &live, frames, rows };
+            let filled = fill(&mixer, &computed, &filling(None), &after);
             let plain = tch::no_grad(|| after.apply(mixer.mix_plainly(&computed, &gates, frames), false));
             prop_assert!(close(&filled, &plain), "{filled} against {plain}");
+            let (from, to) = (height / 3, height - height / 4);
+            let cut = shortcut.narrow(3, from, to - from);
+            let after = After { shortcut: joined.then_some(&cut), ..after };
+            let band = fill(&mixer, &computed, &filling(Some(from..to)), &after);
+            prop_assert!(close(&band, &plain.narrow(3, from, to - from)), "rows {from} to {to}: {band}");
         }
     }
 }

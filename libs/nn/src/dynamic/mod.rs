@@ -1,6 +1,7 @@
 //! What makes a convolution dynamic: a gate that weighs options, cheap kernels that rebuild what an option leaves out, and the
 //! weighted sum of the options.
 
+pub(crate) mod chain;
 mod cheap;
 mod dynamic_conv;
 pub(crate) mod fused;

@@ -36,6 +36,22 @@ impl LayerGates {
         Self { v_time_no: first(time), v_channel_no: first(channel), dead_axes: 0 }
     }
 
+    /// Those of one clip.
+    pub(crate) fn clip(&self, clip: i64) -> Self {
+        let of = |weights: &Tensor| weights.narrow(0, clip, 1);
+        Self { v_time_no: of(&self.v_time_no), v_channel_no: of(&self.v_channel_no), dead_axes: 0 }
+    }
+
+    /// Those of all clips, from each one's.
+    pub(crate) fn of_clips(clips: &[Self]) -> Self {
+        let all = |of: fn(&Self) -> &Tensor| Tensor::cat(&clips.iter().map(of).collect::<Vec<_>>(), 0);
+        Self {
+            v_time_no: all(|clip| &clip.v_time_no),
+            v_channel_no: all(|clip| &clip.v_channel_no),
+            dead_axes: clips.iter().map(|clip| clip.dead_axes).sum(),
+        }
+    }
+
     /// The weights without their history of gradients.
     pub fn detach(&self) -> Self {
         Self { v_time_no: self.v_time_no.detach(), v_channel_no: self.v_channel_no.detach(), dead_axes: self.dead_axes }
