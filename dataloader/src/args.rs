@@ -71,6 +71,16 @@ pub enum Command {
     /// each seed of a random view in training, with all augmentation of the recipe. Says of each row what it is.
     #[command(after_help = VIEW_EXAMPLES)]
     View(ViewArgs),
+    /// Measure the stages of a loader over a data set, and say what a target takes.
+    ///
+    /// Fetch, decode, transform and batch run by themselves, then together, as `serve` runs them but without caches. Says
+    /// how many clips a second each makes, which of them is the bottleneck, and how many loader cores, requests and bytes
+    /// so many clips a second take. Nothing is written.
+    ///
+    /// Every figure is the median of five rounds, with the least and the most beside it: where these lie far apart the
+    /// machine is busy with other things. On a local disk the second round reads from the kernel's memory.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// A decoder of a loader, which starts it: see `serve --decode-threads`.
     #[command(hide = true)]
     DecodeChild(DecodeChildArgs),
@@ -104,6 +114,10 @@ const INDEX_EXAMPLES: &str = "Examples:
 const VIEW_EXAMPLES: &str = "Examples:
   dataloader view .vared/data/mine/train run/0001
   dataloader view s3://bucket/k400/train abseiling/x1y2 --recipe recipes/kinetics400-x3d-m.toml --seeds 8 --out clip.png";
+
+const BENCH_EXAMPLES: &str = "Examples:
+  dataloader bench s3://bucket/k400/train --target 2000
+  dataloader bench .vared/data/mine/train --recipe recipes/kinetics400-x3d-m.toml --seconds 10 --json";
 
 /// Flags of `serve`.
 #[derive(Debug, Clone, Flags)]
@@ -310,6 +324,36 @@ pub struct ViewArgs {
     /// The picture [default: the key's last part and .png, in the current folder].
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Clone, Flags)]
+pub struct BenchArgs {
+    /// The data set: a folder, file:///…, s3://BUCKET/PREFIX.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The recipe whose `[data]` section says what a clip is and what is read of it [default: 16 frames of 112 x 112 at
+    /// stride 4, as recipes/kinetics400-r2plus1d18.toml has it].
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Clips a second that loaders must make together [default: what this machine makes].
+    #[arg(long, value_name = "CLIPS", value_parser = crate::config::positive)]
+    pub target: Option<f64>,
+    /// How long each stage is measured.
+    #[arg(long, value_name = "SECONDS", default_value_t = 4.0, value_parser = crate::config::positive)]
+    pub seconds: f64,
+    /// Look at so many clips again and again [default: at others each time, in the order of a run].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub clips: Option<u64>,
+    /// Decoders that run together, as `serve --decode-threads` [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: Option<u64>,
+    /// Print one JSON object instead: stages (clips a second: median, low, high), a_clip, bottleneck, needs.
+    #[arg(long)]
+    pub json: bool,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `decode-child`.

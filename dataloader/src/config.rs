@@ -119,6 +119,12 @@ pub fn short_side(text: &str) -> Result<u32, String> {
     side.ok_or_else(|| "it must be an even number of pixels from 32 to 2160, such as 128, 256 or 320".to_owned())
 }
 
+/// A number that something can be divided by.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (1e-3..=1e9).contains(number));
+    number.ok_or_else(|| "it must be a number from 0.001 to 1000000000".to_owned())
+}
+
 /// Until the coordinator says which patience the run has.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -20,6 +20,10 @@ fn run(args: Args) -> anyhow::Result<Code> {
     if let Command::DecodeChild(args) = &args.command {
         return dataloader::decoder::child::main(args.memory_bytes);
     }
+    // Before there are other threads, too.
+    if matches!(args.command, Command::Serve(_) | Command::Bench(_)) {
+        dataloader::memory::keep_freed();
+    }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().code(Code::Failed)?;
     let outcome = tokio.block_on(async {
         let shutdown = runtime::shutdown::Shutdown::on_signals()?;
@@ -30,6 +34,7 @@ fn run(args: Args) -> anyhow::Result<Code> {
             Command::Index(args) => commands::index::main(args, shutdown).await,
             Command::Demo(args) => commands::demo::main(args, shutdown).await,
             Command::View(args) => commands::view::main(args).await,
+            Command::Bench(args) => commands::bench::main(args, shutdown).await,
             Command::DecodeChild(_) => unreachable!("it has ended above"),
         }
     });

@@ -60,7 +60,8 @@ pub fn endpoint(url: &str, patience: Duration) -> Result<Endpoint, ConnectError>
         .keep_alive_timeout(patience * 2 / 3)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES))
 }
 
 /// A server with the settings that [`lazy`] expects of its peer.
@@ -71,6 +72,7 @@ pub fn server(patience: Duration) -> Server {
         .http2_keepalive_timeout(Some(patience * 2 / 3))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
 }
 
 /// A request that its server gives up after `deadline` and whose client does so as well.
@@ -121,6 +123,8 @@ pub fn serve_loader<S: Loader>(service: S) -> LoaderServer<S> {
 /// HTTP/2's own default of 64 KiB would stall a batch of several MiB once a round trip.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+/// And its own frames of 16 KiB make a batch hundreds of pieces.
+const FRAME_BYTES: u32 = 1 << 20;
 
 /// Refuses what tonic would accept and only fail on at the first call, with a message that names no cause.
 fn check(url: &str) -> Result<(), ConnectError> {

@@ -1,5 +1,6 @@
 //! What the program does, one file or folder a command.
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 mod ffmpeg;

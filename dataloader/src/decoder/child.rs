@@ -71,7 +71,7 @@ impl Child {
                 Ok(self.answer(frames.pixels(), &Reply::Frames { width, height, source_frames, indices }))
             }
             What::Survey => {
-                let video = Video::open(file.clone())?;
+                let video = Video::examine(file.clone())?;
                 let (survey, description) = (video.survey()?, Description::of(&video, &file));
                 Ok(send(&self.socket, &Reply::Surveyed(Box::new(description), survey)))
             }

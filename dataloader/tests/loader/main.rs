@@ -1,5 +1,6 @@
 //! The loader from outside: real sockets, real videos, stores in memory, a coordinator that is played.
 
+mod bench;
 mod check;
 mod decoder;
 mod demo;

@@ -25,6 +25,7 @@ use ffmpeg_next::codec;
 use serde::{Deserialize, Serialize};
 
 use crate::VideoError;
+use demux::Probing;
 pub use outline::{Group, Need, Outline};
 pub use scale::Scaler;
 pub use stream::FrameSink;
@@ -83,11 +84,20 @@ pub struct Survey {
 
 impl Video {
     /// Reads the structure of a file, or of an excerpt of one ([`Outline::excerpt`]). No frame is decoded, except by the
-    /// demuxer's own probing.
+    /// demuxer's own probing where the container does not say enough.
     pub fn open(bytes: Bytes) -> Result<Self, VideoError> {
+        Self::opened(bytes, Probing::WhereNeeded)
+    }
+
+    /// The same, and learns what only decoding tells, such as [`Video::pixel_format`]: for an index.
+    pub fn examine(bytes: Bytes) -> Result<Self, VideoError> {
+        Self::opened(bytes, Probing::Always)
+    }
+
+    fn opened(bytes: Bytes, probing: Probing) -> Result<Self, VideoError> {
         sniff::check(&bytes)?;
         let is_excerpt = bytes.starts_with(outline::MAGIC);
-        let mut video = if is_excerpt { outline::open(&bytes)? } else { demux::open(bytes)? };
+        let mut video = if is_excerpt { outline::open(&bytes)? } else { demux::open(bytes, probing)? };
         if let Order::Counted(count) = &mut video.order {
             *count = 0;
             video.order = Order::Counted(video.survey()?.frames);

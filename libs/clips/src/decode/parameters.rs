@@ -22,7 +22,7 @@ pub(super) fn put(out: &mut Vec<u8>, parameters: &codec::Parameters) {
     compact::put_bytes(out, parameters.id().name().as_bytes());
     compact::put_bytes(out, pixel_format(parameters).as_bytes());
     // SAFETY: the pointers are valid as long as `parameters`, which is only read.
-    let (places, extradata) = unsafe { (places(parameters.as_ptr().cast_mut()), extradata(parameters)) };
+    let (places, extradata) = (unsafe { places(parameters.as_ptr().cast_mut()) }, extradata(parameters));
     for place in places {
         // SAFETY: as above; each is a number of this size.
         compact::put_signed(out, i64::from(unsafe { place.read() }));
@@ -104,8 +104,8 @@ unsafe fn places(of: *mut ffi::AVCodecParameters) -> [*mut c_int; NUMBERS] {
 }
 
 /// The codec's header.
-unsafe fn extradata(parameters: &codec::Parameters) -> &[u8] {
-    // SAFETY: FFmpeg keeps length and pointer together.
+pub(super) fn extradata(parameters: &codec::Parameters) -> &[u8] {
+    // SAFETY: the pointer is valid as long as `parameters`; FFmpeg keeps length and pointer together.
     unsafe {
         let (start, length) = ((*parameters.as_ptr()).extradata, (*parameters.as_ptr()).extradata_size);
         if start.is_null() || length <= 0 { &[] } else { std::slice::from_raw_parts(start, length as usize) }

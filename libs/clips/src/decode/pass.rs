@@ -2,11 +2,12 @@
 
 use std::ops::{ControlFlow, Range};
 
+use ffmpeg_next::codec::packet::Packet;
 use ffmpeg_next::{self as ffmpeg, Dictionary, Discard, codec, decoder, frame};
 
 use super::demux::MAX_PIXELS;
 use super::outline::{Mark, needed};
-use super::{Frames, Scaler, Survey, Video};
+use super::{Frames, Scaler, Survey, Video, parameters};
 use crate::VideoError;
 
 /// Receives each decoded frame and says whether more are wanted.
@@ -115,7 +116,9 @@ impl Video {
         let mut decoder = self.decoder()?;
         let mut frame = frame::Video::empty();
         let mut fault = None;
-        for packet in &self.packets[range] {
+        let packets = &self.packets[range];
+        let useful = self.useful(packets, keep);
+        for (packet, _) in packets.iter().zip(useful).filter(|(_, is_useful)| *is_useful) {
             let wanted = packet.pts().is_none_or(keep);
             decoder.skip_frame(if wanted { Discard::Default } else { Discard::NonReference });
             if let Err(error) = decoder.send_packet(packet) {
@@ -131,6 +134,43 @@ impl Video {
         }
         let _all_frames_are_out = drain(&mut decoder, &mut frame, sink)?;
         Ok(fault)
+    }
+
+    /// Of each packet, whether a wanted frame may need it. What lies behind the last wanted frame of a group of pictures
+    /// is of no use if the next group needs nothing that was before it.
+    pub(super) fn useful(&self, packets: &[Packet], keep: &dyn Fn(i64) -> bool) -> Vec<bool> {
+        let mut is_useful = false;
+        let backwards = packets.iter().rev().map(|packet| {
+            is_useful |= packet.pts().is_none_or(keep);
+            let useful = is_useful;
+            is_useful &= !self.begins_anew(packet);
+            useful
+        });
+        let mut useful: Vec<bool> = backwards.collect();
+        useful.reverse();
+        useful
+    }
+
+    /// Whether the decoder forgets all frames before this one: it is an IDR picture. Only known of H.264 in mp4 and mkv.
+    fn begins_anew(&self, packet: &Packet) -> bool {
+        /// Types of a NAL unit: a slice of a picture, the last of these of an IDR picture.
+        const SLICES: std::ops::RangeInclusive<u8> = 1..=5;
+        let header = parameters::extradata(&self.parameters);
+        let (Some(1), Some(lengths), true) = (header.first(), header.get(4), packet.is_key()) else { return false };
+        if self.parameters.id() != codec::Id::H264 {
+            return false;
+        }
+        let length_bytes = usize::from(lengths & 3) + 1;
+        let mut rest = packet.data().unwrap_or_default();
+        while let Some((length, content)) = rest.split_at_checked(length_bytes) {
+            let kind = content.first().map_or(0, |byte| byte & 31);
+            if SLICES.contains(&kind) {
+                return kind == *SLICES.end();
+            }
+            let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            rest = content.get(length..).unwrap_or_default();
+        }
+        false
     }
 
     fn decoder(&self) -> Result<decoder::Video, VideoError> {

@@ -217,6 +217,44 @@ fn garbage_inside_a_whole_file_is_an_error_not_a_crash() {
 }
 
 #[test]
+fn what_is_not_probed_is_known_all_the_same() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("silent.mp4");
+    std::fs::write(&path, greys_mp4()).expect("write");
+    let silent = path.to_str().expect("utf-8");
+    let sound = ["-f", "lavfi", "-i", "sine=d=1.44", "-c:v", "copy", "-c:a", "aac"];
+    let sounding = make(&[&["-i", silent][..], &sound].concat(), "sounding.mp4");
+    let all: Vec<u32> = (0..36).collect();
+    for file in [greys_mp4(), sounding, greys(&["-c:v", "libx264"], "a.mkv"), greys(&["-c:v", "mpeg4"], "a.mp4")] {
+        let [quick, probed] = [Video::open(file.clone()), Video::examine(file)].map(|video| video.expect("opens"));
+        assert_eq!((quick.fps(), quick.codec(), quick.container()), (probed.fps(), probed.codec(), probed.container()));
+        assert_eq!((quick.width(), quick.height()), (probed.width(), probed.height()));
+        let [quick, probed] = [quick, probed].map(|video| video.decode(&all, 32, &mut Scaler::default()));
+        assert_eq!(quick.expect("decodes"), probed.expect("decodes"));
+    }
+}
+
+#[test]
+fn a_group_of_pictures_is_left_behind_its_last_wanted_frame() {
+    let video = Video::open(greys_mp4()).expect("opens");
+    let Order::Stamped(stamps) = &video.order else { panic!("mp4 has timestamps") };
+    let used = |wanted: &[u32]| {
+        let wanted: Vec<i64> = wanted.iter().map(|&frame| stamps[frame as usize]).collect();
+        let useful = video.useful(&video.packets, &|pts| wanted.contains(&pts));
+        useful.into_iter().filter(|is_useful| *is_useful).count()
+    };
+    // Key frames are 0, 12 and 24.
+    assert_eq!(used(&[0, 24]), 2);
+    assert!((3..=13).contains(&used(&[11, 12])), "frame 11 needs others of its group");
+    assert_eq!(used(&(0..36).collect::<Vec<u32>>()), 36);
+    let decode = |wanted: &[u32]| video.decode(wanted, 32, &mut Scaler::default()).expect("decodes");
+    let (some, all) = (decode(&[0, 5, 24]), decode(&(0..36).collect::<Vec<u32>>()));
+    for frame in [0, 5, 24] {
+        assert_eq!(some.picture(frame), all.picture(frame), "frame {frame}");
+    }
+}
+
+#[test]
 fn a_survey_counts_what_decodes() {
     let survey = Video::open(greys_mp4()).expect("opens").survey().expect("decodes");
     assert_eq!(survey, Survey { frames: 36, good: 36 });

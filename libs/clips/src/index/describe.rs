@@ -46,7 +46,7 @@ pub struct Description {
 
 /// Describes a file. No frame of it is decoded.
 pub fn describe(file: Bytes) -> Result<Description, VideoError> {
-    Ok(Description::of(&Video::open(file.clone())?, &file))
+    Ok(Description::of(&Video::examine(file.clone())?, &file))
 }
 
 impl Description {
