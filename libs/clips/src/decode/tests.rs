@@ -197,6 +197,9 @@ fn a_lying_header_does_not_take_memory() {
         Err(error) => assert!(matches!(error, VideoError::Dimensions { .. }), "{error}"),
         Ok(video) => assert_eq!((video.width(), video.height()), (96, 64)),
     }
+    // A small lie as well: the size decides how large the pictures are that come out.
+    let small = Video::open(with_size(&greys_mp4(), 48, 48)).expect("opens");
+    assert_eq!((small.width(), small.height()), (96, 64));
     let huge = make(&["-f", "lavfi", "-i", "color=black:s=16400x64:d=0.1", "-c:v", "ffv1"], "wide.mkv");
     let error = refusal(huge);
     assert!(error.to_string().starts_with("a frame is 16400 x 64 pixels"), "{error}");
