@@ -2,7 +2,10 @@
 
 import json
 import os
+import pathlib
 import re
+import subprocess
+import tempfile
 import unittest
 
 from helm import CHART, COMPONENTS, ROOT, VALUES, component, container, flags, pods, render, schema, templates
@@ -194,6 +197,21 @@ class Objects(unittest.TestCase):
                 self.assertEqual(spec["template"]["spec"]["restartPolicy"], "Never")
                 self.assertIn("--name=worker-$(WORKER_INDEX)", container(spec["template"])["args"])
         self.assertEqual(found["metadata"]["labels"]["kueue.x-k8s.io/queue-name"], "gpus")
+
+    def test_in_a_job_a_worker_that_was_asked_to_leave_is_not_done(self):
+        command = container(pods(render(CHART / "ci/indexed-job-values.yaml"))["worker"])["command"]
+        leaves = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+        for worker, asked, code in [("exit 0", False, 0), ("exit 78", False, 78), (leaves, True, 75)]:
+            with tempfile.TemporaryDirectory() as folder:
+                program = pathlib.Path(folder, "worker")
+                program.write_text(f"#!/bin/sh\n{worker}\n")
+                program.chmod(0o755)
+                path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+                with subprocess.Popen(command, env=path, stdout=subprocess.PIPE, text=True) as started:
+                    if asked:
+                        started.stdout.readline()
+                        started.terminate()
+                    self.assertEqual(started.wait(30), code, worker)
 
     def test_variables_in_arguments_are_set(self):
         for _, _, template in self.each():
