@@ -73,6 +73,7 @@ def play(rehearsal, images):
     for pod in pods.values():
         rehearsal.ready([pod])
         check_rights(pod)
+    rehearsal.test()
     wait("the loader to open the data", lambda: "more workers (0 of 3 workers are here)\n" in pods["coordinator"].log.read_text())
     assert len({pod.address for pod in pods.values()}) == len(pods)
     say("both run as the chart's user on a read-only root, at addresses of their own; every probe succeeds")

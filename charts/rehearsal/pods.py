@@ -147,8 +147,8 @@ class Pod:
         out += ["--clear-groups", "bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
         out += ["--as-pid-1", "--hostname", self.name, "--clearenv", *self.image.arguments()]
         out += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", str(self.node.folder / "hosts"), "/etc/hosts"]
-        volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
-        for mount in self.container["volumeMounts"]:
+        volumes = {volume["name"]: volume for volume in self.spec.get("volumes", [])}
+        for mount in self.container.get("volumeMounts", []):
             volume = volumes[mount["name"]]
             if "emptyDir" in volume:
                 out += ["--perms", "0755", "--tmpfs", mount["mountPath"]]
@@ -159,7 +159,7 @@ class Pod:
         for name, value in environment.items():
             out += ["--setenv", name, value]
         known = lambda text: re.sub(r"\$\$|\$\((\w+)\)", lambda m: environment[m[1]] if m[1] else "$", text)
-        return out + ["--", *self.container["command"], *map(known, self.container["args"])]
+        return out + ["--", *self.container["command"], *map(known, self.container.get("args", []))]
 
     def first(self):
         """Number, outside, of the pod's process 1."""
@@ -184,6 +184,11 @@ class Pod:
         self.deleted = True
         self.send(signal.SIGKILL)
         self.process.wait()
+
+    def finish(self, limit_seconds):
+        """Waits for the end of a pod that is not started again; it must be a good one."""
+        self.watcher.join(limit_seconds)
+        assert self.codes == [0], f"{self.name} ended with {self.codes}: {self.log.read_text()}"
 
     def delete(self):
         """SIGTERM, the grace period, SIGKILL; the code that its program ended with."""
