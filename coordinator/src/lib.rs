@@ -29,6 +29,7 @@ use runtime::{
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 use actors::{
     launcher::{LauncherArgs, LauncherMsg},
@@ -36,7 +37,10 @@ use actors::{
     run::{Ended, RunMsg},
 };
 use config::Config;
-use dashboard::Dashboard;
+use dashboard::{
+    Dashboard,
+    web::{self, Figures},
+};
 use error::ConfigError;
 use grpc::{CoordinatorService, RendezvousService};
 use prepare::{Found, Prepared};
@@ -91,13 +95,14 @@ async fn serve(config: Config, prepared: Prepared, listener: TcpListener, shutdo
     let store_url = prepared.store.url.clone();
     let (ended, end) = oneshot::channel();
     let parts = parts(&config, prepared, &url, ended)?;
+    let figures = parts.dashboard.figures();
     let (ready, handles) = oneshot::channel();
     let (failed, failure) = oneshot::channel();
     let (root, _) = Actor::spawn(None, RootActor, RootArgs { parts, ready, failed }).await?;
     let handles = handles.await.context("the actors did not start")?;
 
     let stop = CancellationToken::new();
-    let server = serve_grpc(listener, &handles, config.limits, stop.clone());
+    let server = serve_grpc(listener, services(&handles, config.limits, figures), config.limits, stop.clone());
     let outcome = wait(&handles, end, failure, &shutdown).await;
     release(&handles, config.limits.patience, &shutdown).await;
     // An error means that it has stopped already.
@@ -163,18 +168,22 @@ fn parts(config: &Config, prepared: Prepared, url: &str, ended: oneshot::Sender<
     Ok(Parts { run: Run::new(policy, recipe, ledger), journal, limits, welcome, launch, dashboard, ended })
 }
 
-fn serve_grpc(
-    listener: TcpListener,
-    handles: &Handles,
-    limits: Limits,
-    stop: CancellationToken,
-) -> JoinHandle<Result<(), tonic::transport::Error>> {
+fn services(handles: &Handles, limits: Limits, figures: Figures) -> Routes {
     let patience = limits.patience;
     let coordinator = CoordinatorService { run: handles.run.clone(), patience };
     let rendezvous = RendezvousService { rendezvous: handles.rendezvous.clone(), patience };
-    let server = connect::server(patience)
-        .add_service(connect::serve_coordinator(coordinator))
-        .add_service(connect::serve_rendezvous(rendezvous));
+    let services = Routes::new(connect::serve_coordinator(coordinator));
+    web::beside(services.add_service(connect::serve_rendezvous(rendezvous)), figures)
+}
+
+fn serve_grpc(
+    listener: TcpListener,
+    routes: Routes,
+    limits: Limits,
+    stop: CancellationToken,
+) -> JoinHandle<Result<(), tonic::transport::Error>> {
+    // HTTP/1 for the probes and scrapes of a cluster.
+    let server = connect::server(limits.patience).accept_http1(true).add_routes(routes);
     let incoming = TcpListenerStream::new(listener);
     tokio::spawn(async move { server.serve_with_incoming_shutdown(incoming, stop.cancelled()).await })
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::chart;
 use crate::process;
 use crate::tidy;
 use crate::workspace::Workspace;
@@ -32,6 +33,7 @@ impl<'a> Gate<'a> {
         let start = Instant::now();
         self.step("format", || run(self.workspace.cargo().args(["fmt", "--all", "--check"]), "checking the format"))?;
         self.step("tidy", || tidy::run(self.workspace))?;
+        self.step("chart", || chart::run(self.workspace))?;
         let (free, bound) = tidy::by_libtorch(&self.workspace.graph()?);
         self.step("clippy, without libtorch", || self.clippy(&free))?;
         self.step("tests, without libtorch", || self.test(&free))?;

@@ -3,10 +3,12 @@
 //! `cargo xtask --help` lists what it can do. It depends on no crate of the workspace and on few others: it is the
 //! first thing that a newcomer builds.
 
+mod chart;
 mod demo;
 mod gate;
 mod interop;
 mod process;
+mod rehearse;
 mod setup;
 mod tidy;
 mod workspace;
@@ -43,6 +45,12 @@ enum Task {
     Ci,
     /// Checks the house rules: sizes, names, forbidden words, who depends on whom
     Tidy,
+    /// Tests the Helm chart and the container files without a cluster: lints, renders, validates, asserts
+    Chart,
+    /// Trains in network namespaces what the chart renders, disturbs the run, and compares the weights; as root, a minute
+    Rehearse,
+    /// Builds Debian roots with the services without libtorch, and runs them as pods; as root, some minutes
+    Images,
     /// Exchanges weights with PyTorch in both directions and compares what both compute; some minutes
     Interop(InteropArgs),
     /// Formats, and applies what clippy can fix by itself
@@ -93,6 +101,9 @@ fn run(args: Args) -> Result<()> {
         }
         Task::Ci => Gate::new(&workspace).run(),
         Task::Tidy => tidy::run(&workspace),
+        Task::Chart => chart::run(&workspace),
+        Task::Rehearse => rehearse::run(&workspace),
+        Task::Images => rehearse::images(&workspace),
         Task::Interop(args) => interop::run(&workspace, &args),
         Task::Fix => gate::fix(&workspace),
     }

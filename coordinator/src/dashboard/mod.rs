@@ -4,12 +4,15 @@ mod bar;
 mod lines;
 mod summary;
 mod tally;
+pub mod web;
 
 use std::{io, io::IsTerminal, path::Path};
 
 use cluster::{command::Notice, ledger::Ledger, recipe::Recipe};
 
 use crate::metrics::{self, MetricsLog};
+
+use web::Figures;
 
 pub use tally::Tally;
 
@@ -27,6 +30,7 @@ pub trait View: Send {
 pub struct Dashboard {
     tally: Tally,
     metrics: MetricsLog,
+    figures: Figures,
     view: Box<dyn View>,
     is_draining: bool,
 }
@@ -46,13 +50,20 @@ impl Dashboard {
     pub fn new(recipe: &Recipe, ledger: &Ledger, folder: &Path, view: Box<dyn View>) -> io::Result<Self> {
         let earlier = metrics::earlier_evaluations(folder);
         let metrics = MetricsLog::open(folder)?;
-        Ok(Self { tally: Tally::new(recipe.clone(), ledger, earlier), metrics, view, is_draining: false })
+        let (tally, figures) = (Tally::new(recipe.clone(), ledger, earlier), Figures::of(ledger));
+        Ok(Self { tally, metrics, figures, view, is_draining: false })
+    }
+
+    /// The figures, which this dashboard keeps up to date.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     /// Takes one notice in.
     pub fn hear(&mut self, notice: &Notice) {
         let is_new = self.tally.hear(notice);
         self.metrics.hear(notice);
+        self.figures.hear(notice);
         match notice {
             Notice::Step(_) => self.view.progress(&self.tally),
             Notice::Formed { .. } => {}
