@@ -135,6 +135,11 @@ pub struct ServeArgs {
     /// Memory for video files, so that later epochs do not read the store again, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub file_cache_mib: u64,
+    /// Memory for video files that are read before they are wanted, MiB: those of the batches that workers have asked for
+    /// and that are not begun yet, in their order. Hides the time that a store takes to answer; 0 reads each file when a
+    /// decoder is free for it.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
+    pub read_ahead_mib: u64,
     /// Memory for decoded frames, used for data sets that fit into it as a whole, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub frame_cache_mib: u64,

@@ -22,6 +22,8 @@ pub struct Config {
     pub decoder: Settings,
     /// Memory for video files.
     pub file_cache_bytes: u64,
+    /// Memory for video files that are read before they are wanted.
+    pub read_ahead_bytes: u64,
     /// Memory for decoded frames.
     pub frame_cache_bytes: u64,
     /// How long the coordinator may be away before the first answer says otherwise.
@@ -90,6 +92,7 @@ impl TryFrom<ServeArgs> for Config {
                 ..Settings::of_this_program()
             },
             file_cache_bytes: args.file_cache_mib * MIB,
+            read_ahead_bytes: args.read_ahead_mib * MIB,
             frame_cache_bytes: args.frame_cache_mib * MIB,
             patience: PATIENCE,
         })

@@ -19,6 +19,7 @@ use super::batch::BatchMsg;
 use super::decode::{DecodeMsg, Source, Work};
 use super::fetch::{FetchMsg, ViewRef};
 use super::wire::{Slot, Wanted, collate};
+use crate::data::cache::FrameKey;
 use crate::data::{ClipRef, DataSet};
 use crate::error::{ClipFault, RenderError};
 
@@ -56,14 +57,27 @@ impl Assembly {
         Ok(collate(&self.set.config, wanted.id, slots))
     }
 
+    /// The views of a batch whose files will be wanted, as far as it is known before.
+    pub fn files(&self, wanted: &Wanted) -> Vec<ViewRef> {
+        let planned = |position| match wanted.training {
+            true => self.view(self.planned(position), Some(self.set.plan.augment_seed(position))),
+            false => self.view(self.held_out(position), None),
+        };
+        let is_read = |view: &ViewRef| {
+            let key = self.frame_key(&view.clip, view.augment_seed);
+            self.known_broken(&view.clip).is_none() && !(self.keep_frames && self.stages.frames.get(key).is_some())
+        };
+        wanted.positions.clone().map(planned).filter(is_read).collect()
+    }
+
     async fn slot(&self, position: u64, training: bool) -> Result<Slot, Refusal> {
         if !training {
-            let clip = ClipRef { part: Arc::clone(&self.set.val), number: position };
+            let clip = self.held_out(position);
             let tried = self.attempt(&clip, None).await?;
             return Ok(self.shown(position, &clip, (None, tried)));
         }
         let seed = Some(self.set.plan.augment_seed(position));
-        let planned = self.train_clip(self.set.plan.clip_at(position));
+        let planned = self.planned(position);
         let reason = match self.attempt(&planned, seed).await? {
             Ok(pixels) => return Ok(self.shown(position, &planned, (seed, Ok(pixels)))),
             Err(reason) => reason,
@@ -82,8 +96,7 @@ impl Assembly {
 
     /// The pixels of a clip, or why it is broken. `Err` if no clip can be had.
     async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Result<Vec<u8>, String>, Refusal> {
-        // Another view may need other groups: that one was broken says nothing of this one.
-        if let Some(reason) = self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole) {
+        if let Some(reason) = self.known_broken(clip) {
             return Ok(Err(reason.clone()));
         }
         let outcome = match self.render(clip, seed).await {
@@ -95,6 +108,11 @@ impl Assembly {
             Err(error @ RenderError::Process(_)) => return Err(Refusal::Broken(error.to_string())),
         };
         self.judged(clip, outcome).await
+    }
+
+    fn known_broken(&self, clip: &ClipRef) -> Option<&String> {
+        // Another view may need other groups: that one was broken says nothing of this one.
+        self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole)
     }
 
     async fn judged(
@@ -128,7 +146,7 @@ impl Assembly {
 
     async fn render(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Vec<u8>, RenderError> {
         let _permit = self.stages.clips_in_work.acquire().await;
-        let key = (self.set.view_id, augment_seed.is_some(), clip.number);
+        let key = self.frame_key(clip, augment_seed);
         let keep = self.keep_frames.then_some(key);
         let work = |source| Work { set: Arc::clone(&self.set), augment_seed, source, keep };
         if self.set.config.read == Reading::Groups {
@@ -152,12 +170,28 @@ impl Assembly {
     }
 
     async fn excerpt(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Bytes, RenderError> {
-        let view = ViewRef { set: Arc::clone(&self.set), augment_seed, clip: clip.clone() };
+        let view = self.view(clip.clone(), augment_seed);
         ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::FetchView(view, reply)).await?
     }
 
     async fn decode(&self, work: Work) -> Result<Vec<u8>, RenderError> {
         ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply)).await?
+    }
+
+    fn view(&self, clip: ClipRef, augment_seed: Option<u64>) -> ViewRef {
+        ViewRef { set: Arc::clone(&self.set), augment_seed, clip }
+    }
+
+    fn frame_key(&self, clip: &ClipRef, augment_seed: Option<u64>) -> FrameKey {
+        (self.set.view_id, augment_seed.is_some(), clip.number)
+    }
+
+    fn planned(&self, position: u64) -> ClipRef {
+        self.train_clip(self.set.plan.clip_at(position))
+    }
+
+    fn held_out(&self, number: u64) -> ClipRef {
+        ClipRef { part: Arc::clone(&self.set.val), number }
     }
 
     fn train_clip(&self, number: u64) -> ClipRef {

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::Stages;
 use super::assemble::{Assembly, Broken};
+use super::fetch::Expectation;
 use super::session::SessionMsg;
 use super::wire::Wanted;
 use crate::data::dataset::OpenError;
@@ -27,6 +28,8 @@ pub struct BatchState {
     opening: HashMap<blake3::Hash, Arc<OnceCell<Arc<DataSet>>>>,
     judged: HashMap<u64, Judged>,
     session: Option<ActorRef<SessionMsg>>,
+    /// That were begun.
+    asks: u64,
 }
 
 /// What is known of the clips of one data set.
@@ -85,7 +88,7 @@ impl Actor for BatchActor {
     type Arguments = Stages;
 
     async fn pre_start(&self, _: ActorRef<BatchMsg>, stages: Stages) -> Result<BatchState, ActorProcessingErr> {
-        Ok(BatchState { stages, opening: HashMap::new(), judged: HashMap::new(), session: None })
+        Ok(BatchState { stages, opening: HashMap::new(), judged: HashMap::new(), session: None, asks: 0 })
     }
 
     async fn handle(
@@ -132,8 +135,11 @@ impl BatchState {
         let keep_frames =
             set.config.read == Reading::Whole && self.stages.frames.reserve(set.view_id, set.frames_bytes);
         let assembly = Assembly { stages: self.stages.clone(), set, broken, judge, keep_frames };
+        self.asks += 1;
+        let expected = Expectation::new(&self.stages.fetch, self.asks, assembly.files(&wanted));
         tokio::spawn(async move {
             let _ = reply.send(assembly.run(wanted).await);
+            drop(expected);
         });
     }
 

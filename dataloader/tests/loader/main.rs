@@ -1,5 +1,7 @@
 //! The loader from outside: real sockets, real videos, stores in memory, a coordinator that is played.
 
+mod agree;
+mod ahead;
 mod check;
 mod decoder;
 mod demo;
@@ -11,5 +13,7 @@ mod refusals;
 mod resume;
 mod run;
 mod serve;
+mod stages;
+mod store;
 mod view;
 mod views;
