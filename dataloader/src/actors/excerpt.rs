@@ -9,11 +9,12 @@ use bytes::Bytes;
 use clips::Outline;
 use clips::decode::Group;
 use clips::index::{INDEX_OBJECT, unseal};
+use futures::future::join_all;
 
 use super::fetch::ViewRef;
-use super::reader::{Piece, Reader, fault, own, same};
-use crate::data::ClipRef;
-use crate::error::RenderError;
+use super::reader::{Reader, fault, own, same};
+use crate::data::{ClipRef, Piece, PieceKey};
+use crate::error::{ClipFault, RenderError};
 
 impl Reader {
     /// A file that shows a view: an excerpt, or the whole file of a clip that has no outline.
@@ -33,30 +34,31 @@ impl Reader {
 
     /// The outline of a clip that has one.
     async fn outline(&self, clip: &ClipRef) -> Result<Outline, RenderError> {
-        let outlines = &clip.part.outlines;
-        let (page, range) = outlines.page_of(clip.number);
-        let key = (clip.part.id, page as u64, Piece::Outlines);
-        let bytes = match self.pieces.get(&key) {
-            Some(bytes) => bytes,
-            None => {
-                let read = self.read(clip, INDEX_OBJECT, &[range]).await?;
-                let bytes = read.into_iter().next().map(own).unwrap_or_default();
-                self.pieces.insert(key, bytes.clone());
-                bytes
-            }
-        };
-        let strange = |reason: String| fault(INDEX_OBJECT, reason);
-        let sealed = outlines.read(page, bytes).map_err(|error| strange(error.to_string()))?;
-        let sealed = &sealed[outlines.place_in(page, clip.number)];
-        let another = || strange("its outline there is damaged, or the data set was packed again meanwhile".to_owned());
-        Ok(unseal(clip.clip().crc32c, sealed).ok_or_else(another)?)
+        let (page, range) = clip.part.outlines.page_of(clip.number);
+        let key = PieceKey { part: clip.part.id, number: page as u64, piece: Piece::Outlines };
+        if let Some(kept) = self.pieces.get(key, |bytes| outline_in(bytes.clone(), clip).is_ok()).await {
+            return Ok(outline_in(kept, clip)?);
+        }
+        let read = self.read(clip, INDEX_OBJECT, &[range]).await?;
+        let bytes = read.into_iter().next().map(own).unwrap_or_default();
+        let outline = outline_in(bytes.clone(), clip)?;
+        self.pieces.put(key, &bytes).await;
+        Ok(outline)
     }
 
     /// The contents of some groups, of which the first has a number.
     async fn groups(&self, clip: &ClipRef, first: usize, groups: &[Group]) -> Result<Vec<Bytes>, RenderError> {
         let entry = clip.clip();
-        let key = |number: usize| (clip.part.id, clip.number, Piece::Group((first + number) as u32));
-        let mut found: Vec<Option<Bytes>> = (0..groups.len()).map(|number| self.pieces.get(&key(number))).collect();
+        let key = |number: usize| {
+            let piece = Piece::Group((first + number) as u32);
+            PieceKey { part: clip.part.id, number: clip.number, piece }
+        };
+        let packed = |number: usize| (groups[number].length_bytes(), groups[number].crc32c);
+        let kept = (0..groups.len()).map(|number| {
+            let is_good = move |piece: &Bytes| same(&entry.object, packed(number), piece.clone()).is_ok();
+            self.pieces.get(key(number), is_good)
+        });
+        let mut found = join_all(kept).await;
         let missing: Vec<usize> = (0..groups.len()).filter(|&number| found[number].is_none()).collect();
         if !missing.is_empty() {
             let range = |&number: &usize| {
@@ -66,12 +68,21 @@ impl Reader {
             let ranges: Vec<Range<u64>> = missing.iter().map(range).collect();
             let read = self.read(clip, &entry.object, &ranges).await?;
             for (&number, piece) in missing.iter().zip(read) {
-                let packed = (groups[number].length_bytes(), groups[number].crc32c);
-                let piece = own(same(&entry.object, packed, piece)?);
-                self.pieces.insert(key(number), piece.clone());
+                let piece = own(same(&entry.object, packed(number), piece)?);
+                self.pieces.put(key(number), &piece).await;
                 found[number] = Some(piece);
             }
         }
         Ok(found.into_iter().flatten().collect())
     }
+}
+
+/// The outline of a clip, out of its page.
+fn outline_in(page: Bytes, clip: &ClipRef) -> Result<Outline, ClipFault> {
+    let outlines = &clip.part.outlines;
+    let (number, _) = outlines.page_of(clip.number);
+    let strange = |reason: String| fault(INDEX_OBJECT, reason);
+    let sealed = outlines.read(number, page).map_err(|error| strange(error.to_string()))?;
+    let another = || strange("its outline there is damaged, or the data set was packed again meanwhile".to_owned());
+    unseal(clip.clip().crc32c, &sealed[outlines.place_in(number, clip.number)]).ok_or_else(another)
 }

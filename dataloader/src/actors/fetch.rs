@@ -1,5 +1,7 @@
 //! Owns the requests to the store: for what is wanted now, and for what will be.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::reader::Reader;
 use super::shelf::{Errand, FileKey, Held, Shelf, Trip};
-use crate::data::{ClipRef, DataSet};
+use crate::data::{ClipRef, DataSet, Disk, Pieces};
 use crate::error::RenderError;
 
 /// Requests to the store for what is wanted now. What is read ahead has its own: [`super::shelf::REQUESTS_AHEAD`].
@@ -23,8 +25,19 @@ pub struct FetchActor;
 pub struct FetchArgs {
     /// Memory for files that were read before.
     pub cache_bytes: u64,
+    /// A folder for them, if any.
+    pub disk: Option<DiskSpace>,
     /// Memory for files that are read before they are wanted.
     pub ahead_bytes: u64,
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Where.
+    pub folder: PathBuf,
+    /// How much.
+    pub bytes: u64,
 }
 
 /// What it holds.
@@ -102,7 +115,12 @@ impl Actor for FetchActor {
     type Arguments = FetchArgs;
 
     async fn pre_start(&self, _: ActorRef<FetchMsg>, args: FetchArgs) -> Result<FetchState, ActorProcessingErr> {
-        let (reader, shelf) = (Reader::new(args.cache_bytes), Shelf::new(args.ahead_bytes));
+        let disk = match args.disk {
+            Some(space) => open(space).await,
+            None => None,
+        };
+        let reader = Reader::new(Pieces::new(args.cache_bytes, disk));
+        let shelf = Shelf::new(args.ahead_bytes);
         Ok(FetchState { reader, requests: Arc::new(Semaphore::new(REQUESTS)), shelf })
     }
 
@@ -170,6 +188,20 @@ impl FetchState {
                 go(trip, &reader).await;
                 let _ = myself.cast(FetchMsg::Advance);
             });
+        }
+    }
+}
+
+/// A disk that can't be used is done without.
+async fn open(space: DiskSpace) -> Option<Disk> {
+    let DiskSpace { folder, bytes } = space;
+    let place = folder.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&folder, bytes)).await;
+    match opened.map_err(io::Error::other).flatten() {
+        Ok(disk) => Some(disk),
+        Err(error) => {
+            tracing::warn!("can't use the disk cache {place} ({error}): files are read from the store again instead");
+            None
         }
     }
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clips::Clip;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use futures::future::join_all;
 use runtime::retry::{Backoff, retry};
 
-use crate::data::ClipRef;
+use crate::data::{ClipRef, Piece, PieceKey, Pieces};
 use crate::error::{ClipFault, RenderError};
 
 /// The store's hiccups are waited out this long.
@@ -20,33 +19,6 @@ const PATIENT: Backoff =
 /// Whoever needs what could not be read ahead reads it again, and waits then.
 const HASTY: Backoff = Backoff { budget: Duration::ZERO, ..PATIENT };
 
-/// Names what is kept: a part, one of its clips (or pages of outlines), and what of it.
-pub(super) type PieceKey = (u64, u64, Piece);
-
-/// What of a clip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Piece {
-    /// The whole file.
-    Whole,
-    /// One of its groups.
-    Group(u32),
-    /// No clip's: a page of outlines.
-    Outlines,
-}
-
-/// What was read last.
-pub(super) type Pieces = Cache<PieceKey, Bytes, ByLength>;
-
-/// A piece weighs its bytes.
-#[derive(Clone)]
-pub(super) struct ByLength;
-
-impl Weighter<PieceKey, Bytes> for ByLength {
-    fn weight(&self, _: &PieceKey, piece: &Bytes) -> u64 {
-        piece.len() as u64
-    }
-}
-
 /// Reads, and remembers what it read.
 #[derive(Clone)]
 pub(crate) struct Reader {
@@ -55,11 +27,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// One that waits out the store's hiccups, and keeps so many bytes.
-    pub(crate) fn new(cache_bytes: u64) -> Self {
-        let usual_bytes = 32 << 10;
-        let items = (cache_bytes / usual_bytes).max(64) as usize;
-        Self { pieces: Arc::new(Cache::with_weighter(items, cache_bytes, ByLength)), backoff: PATIENT }
+    /// One that waits out the store's hiccups.
+    pub(crate) fn new(pieces: Pieces) -> Self {
+        Self { pieces: Arc::new(pieces), backoff: PATIENT }
     }
 
     /// One with the same memory that gives up at the first hiccup.
@@ -78,8 +48,12 @@ impl Reader {
     /// # Panics
     /// If there are no clips.
     pub(super) async fn together(&self, clips: &[ClipRef]) -> Result<Vec<Result<Bytes, ClipFault>>, RenderError> {
-        let key = |clip: &ClipRef| (clip.part.id, clip.number, Piece::Whole);
-        let mut files: Vec<_> = clips.iter().map(|clip| self.pieces.get(&key(clip)).map(Ok)).collect();
+        let key = |clip: &ClipRef| PieceKey { part: clip.part.id, number: clip.number, piece: Piece::Whole };
+        let kept = clips.iter().map(|clip| {
+            let is_good = |file: &Bytes| checked(clip.clip(), file.clone()).is_ok();
+            self.pieces.get(key(clip), is_good)
+        });
+        let mut files: Vec<_> = join_all(kept).await.into_iter().map(|file| file.map(Ok)).collect();
         let missing: Vec<usize> = (0..clips.len()).filter(|&n| files[n].is_none()).collect();
         if !missing.is_empty() {
             let ranges: Vec<Range<u64>> = missing.iter().map(|&n| clips[n].clip().range_bytes()).collect();
@@ -87,7 +61,7 @@ impl Reader {
             for (n, file) in missing.into_iter().zip(read) {
                 let file = checked(clips[n].clip(), own(file));
                 if let Ok(file) = &file {
-                    self.pieces.insert(key(&clips[n]), file.clone());
+                    self.pieces.put(key(&clips[n]), file).await;
                 }
                 files[n] = Some(file);
             }

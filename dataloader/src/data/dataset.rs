@@ -239,7 +239,7 @@ impl Part {
         let footer = footer(&store, object_bytes).await.map_err(unreachable)?.map_err(strange)?;
         let parts = store.store.get_ranges(&store.path(INDEX_OBJECT), &footer.ranges()).await.map_err(unreachable)?;
         let (index, outlines) = footer.open(parts).map_err(strange)?;
-        let id = hash((&url, index.digest()));
+        let id = stable((&url, &index.digest()));
         Ok(Self { index, outlines, store, id })
     }
 }
@@ -279,6 +279,12 @@ pub fn locate(place: &str, store: &str) -> String {
         return place.to_owned();
     }
     format!("{}/{}", store.trim_end_matches('/'), place.trim_matches('/'))
+}
+
+/// Identity of a place and what is there, the same in every process: files on a disk are named after it.
+fn stable((url, digest): (&str, &str)) -> u64 {
+    let hash = blake3::hash(format!("{url}\n{digest}").as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more bytes"))
 }
 
 /// Identity within this process; never stored.

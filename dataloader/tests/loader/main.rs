@@ -2,6 +2,7 @@
 
 mod agree;
 mod ahead;
+mod cache;
 mod check;
 mod decoder;
 mod demo;

@@ -71,7 +71,7 @@ async fn setting(name: &str, (file, clips): (&Bytes, usize), damaged: Option<usi
     let inner = Arc::clone(&part.store.store);
     let watched = Arc::new(Watched::new(inner));
     let store = Store { store: Arc::clone(&watched) as Arc<dyn ObjectStore>, ..part.store.clone() };
-    let args = FetchArgs { cache_bytes: 64 << 20, ahead_bytes: 0 };
+    let args = FetchArgs { cache_bytes: 64 << 20, disk: None, ahead_bytes: 0 };
     let (fetch, _) = Actor::spawn(None, FetchActor, args).await.expect("starts");
     Setting { set: Arc::new(set), part: Arc::new(Part { store, ..part }), store: watched, fetch }
 }

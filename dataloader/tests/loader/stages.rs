@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dataloader::actors::Stages;
 use dataloader::actors::batch::{BatchActor, BatchMsg};
 use dataloader::actors::decode::{DecodeActor, DecodeArgs};
-use dataloader::actors::fetch::{FetchActor, FetchArgs};
+use dataloader::actors::fetch::{DiskSpace, FetchActor, FetchArgs};
 use dataloader::actors::wire::Wanted;
 use dataloader::data::dataset::Part;
 use dataloader::data::{DataSet, FrameCache};
@@ -18,14 +18,15 @@ use runtime::store::Store;
 use crate::run::{LONG, decoder};
 
 /// What a loader may remember, and how far it looks ahead.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub struct Memory {
     pub file_bytes: u64,
     pub frame_bytes: u64,
     pub ahead_bytes: u64,
+    pub disk: Option<DiskSpace>,
 }
 
-pub const BARE: Memory = Memory { file_bytes: 0, frame_bytes: 0, ahead_bytes: 0 };
+pub const BARE: Memory = Memory { file_bytes: 0, frame_bytes: 0, ahead_bytes: 0, disk: None };
 
 pub struct Bench {
     batch: ActorRef<BatchMsg>,
@@ -55,7 +56,7 @@ async fn placeholder(url: &str) -> Arc<Part> {
 
 impl Bench {
     pub async fn start(set: Arc<DataSet>, decoders: usize, memory: Memory) -> Self {
-        let args = FetchArgs { cache_bytes: memory.file_bytes, ahead_bytes: memory.ahead_bytes };
+        let args = FetchArgs { cache_bytes: memory.file_bytes, disk: memory.disk, ahead_bytes: memory.ahead_bytes };
         let (fetch, _) = Actor::spawn(None, FetchActor, args).await.expect("starts");
         let frames = Arc::new(FrameCache::new(memory.frame_bytes));
         let args = DecodeArgs { decoders, settings: decoder(), frames: Arc::clone(&frames) };
@@ -78,8 +79,9 @@ impl Bench {
         async { answer.await.expect("no panic").expect("answers").expect("renders") }
     }
 
-    pub fn stop(self) {
-        self.batch.stop(None);
-        self.others.into_iter().for_each(|actor| actor.stop(None));
+    pub async fn stop(self) {
+        for actor in [self.batch.get_cell()].into_iter().chain(self.others) {
+            actor.stop_and_wait(None, Some(LONG)).await.expect("stops");
+        }
     }
 }

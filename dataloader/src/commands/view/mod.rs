@@ -15,7 +15,7 @@ use self::sheet::Sheet;
 use crate::actors::reader::Reader;
 use crate::args::ViewArgs;
 use crate::data::dataset::{OpenError, Part};
-use crate::data::{ClipRef, recipe};
+use crate::data::{ClipRef, Pieces, recipe};
 use crate::decoder::wire::Which;
 use crate::decoder::{Decoder, Fault, Pool, Settings};
 use crate::error::RenderError;
@@ -32,7 +32,7 @@ pub async fn main(args: ViewArgs) -> anyhow::Result<Code> {
     let (key, label) = (&clip.clip().key, clip.clip().label);
     let class = clip.part.index.classes.get(label as usize).map_or("no name", String::as_str).to_owned();
     let not_shown = |reason: String| anyhow!("can't show the clip {key:?}: {reason}");
-    let file = Reader::new(0).whole(&clip).await.map_err(|error| not_shown(error.to_string()))?;
+    let file = Reader::new(Pieces::new(0, None)).whole(&clip).await.map_err(|error| not_shown(error.to_string()))?;
     let pool = Pool::start(1, Settings::of_this_program()).await?;
     let seeds = args.seeds;
     let shown = pool.run(move |decoder| show(decoder, &file, (&config, seeds))).await?;
