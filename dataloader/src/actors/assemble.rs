@@ -32,6 +32,9 @@ const DECODE_DEADLINE: Duration = Duration::from_secs(800);
 /// Clips known to be broken, and why.
 pub type Broken = HashMap<(u64, u64), String>;
 
+/// The pixels of a clip's views, or why it is broken.
+type Tried = Result<Vec<u8>, String>;
+
 /// What a batch is put together with.
 pub struct Assembly {
     /// The stages.
@@ -50,11 +53,12 @@ impl Assembly {
     /// Renders the batch.
     pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
         let _permit = self.stages.batches_in_work.acquire().await;
-        let slots = wanted.positions.map(|position| self.slot(position, wanted.training));
+        let slots = wanted.positions.map(|position| self.slots(position, wanted.training));
         // As they come: the first verdict that ends the stream ends the batch.
-        let mut slots: Vec<Slot> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
-        slots.sort_unstable_by_key(|slot| slot.position);
-        Ok(collate(&self.set.config, wanted.id, slots))
+        let mut slots: Vec<Vec<Slot>> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
+        slots.sort_unstable_by_key(|views| views.first().map(|slot| slot.position));
+        let views = self.set.config.views_of(wanted.training);
+        Ok(Batch { views, ..collate(&self.set.config, wanted.id, slots.into_iter().flatten().collect()) })
     }
 
     /// The views of a batch whose files will be wanted, as far as it is known before.
@@ -70,7 +74,8 @@ impl Assembly {
         wanted.positions.clone().map(planned).filter(is_read).collect()
     }
 
-    async fn slot(&self, position: u64, training: bool) -> Result<Slot, Refusal> {
+    /// The views of a position, in order.
+    async fn slots(&self, position: u64, training: bool) -> Result<Vec<Slot>, Refusal> {
         if !training {
             let clip = self.held_out(position);
             let tried = self.attempt(&clip, None).await?;
@@ -87,7 +92,9 @@ impl Assembly {
             if let Ok(pixels) = self.attempt(&clip, seed).await? {
                 let (key, by) = (planned.clip().key.clone(), clip.clip().key.clone());
                 let replaced = Some(Replaced { position, key, reason, by });
-                return Ok(Slot { replaced, ..self.shown(position, &clip, (seed, Ok(pixels))) });
+                let mut slots = self.shown(position, &clip, (seed, Ok(pixels)));
+                slots[0].replaced = replaced;
+                return Ok(slots);
             }
         }
         let clips = self.set.plan.clips;
@@ -95,7 +102,7 @@ impl Assembly {
     }
 
     /// The pixels of a clip, or why it is broken. `Err` if no clip can be had.
-    async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Result<Vec<u8>, String>, Refusal> {
+    async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Tried, Refusal> {
         if let Some(reason) = self.known_broken(clip) {
             return Ok(Err(reason.clone()));
         }
@@ -115,11 +122,7 @@ impl Assembly {
         self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole)
     }
 
-    async fn judged(
-        &self,
-        clip: &ClipRef,
-        outcome: Result<Vec<u8>, ClipFault>,
-    ) -> Result<Result<Vec<u8>, String>, Refusal> {
+    async fn judged(&self, clip: &ClipRef, outcome: Result<Vec<u8>, ClipFault>) -> Result<Tried, Refusal> {
         let (digest, clip) = (self.set.view_id, clip.clone());
         match outcome {
             Ok(pixels) => {
@@ -198,13 +201,22 @@ impl Assembly {
         ClipRef { part: Arc::clone(&self.set.train), number }
     }
 
-    /// A position, with the pixels of a clip or the reason why there are none.
-    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Result<Vec<u8>, String>)) -> Slot {
+    /// A position, with the pixels of each view of a clip or the reason why there are none.
+    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Tried)) -> Vec<Slot> {
         let entry = clip.clip();
-        let (pixels, replaced) = match tried {
-            Ok(pixels) => (Some(pixels), None),
-            Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
+        let slot = |label, pixels, replaced| Slot { position, key: entry.key.clone(), label, pixels, replaced };
+        let pixels = match tried {
+            Ok(pixels) => pixels,
+            Err(reason) => {
+                let replaced = Replaced { position, key: entry.key.clone(), reason, by: String::new() };
+                return vec![slot(entry.label, None, Some(replaced))];
+            }
         };
-        Slot { position, key: entry.key.clone(), label: self.set.label(entry, seed), pixels, replaced }
+        let labels = self.set.labels(entry, seed);
+        let views = match labels.len() {
+            1 => vec![pixels],
+            _ => pixels.chunks_exact(self.set.config.clip_bytes()).map(<[u8]>::to_vec).collect(),
+        };
+        labels.into_iter().zip(views).map(|(label, pixels)| slot(label, Some(pixels), None)).collect()
     }
 }

@@ -25,7 +25,8 @@ impl Reader {
         }
         let outline = self.outline(clip).await?;
         let config = &view.set.config;
-        let frames = clips::wanted(config, view.augment_seed).indices(config, outline.frame_count());
+        let views = clips::wanted(config, view.augment_seed);
+        let frames = clips::indices(config, &views, outline.frame_count());
         let need = outline.needed(&frames);
         let needed = &outline.groups()[need.groups.clone()];
         let groups = self.groups(clip, need.groups.start, needed).await?;

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use clips::index::{End, Footer, INDEX_OBJECT, OLD_INDEX_OBJECT, Outlines, pair_digest};
-use clips::{Clip, DataConfig, Index, IndexError, decode};
+use clips::{Clip, DataConfig, Index, IndexError, View, decode};
 use cluster::plan::{Plan, PlanError};
 use object_store::ObjectStoreExt;
 use proto::status::Refusal;
@@ -194,10 +194,10 @@ impl DataSet {
         Ok(Self { config, plan, train, val, mirrored, digest, view_id, frames_bytes })
     }
 
-    /// The label of what a position shows of a clip: mirrored, "to the left" is "to the right".
-    pub fn label(&self, clip: &Clip, augment_seed: Option<u64>) -> u32 {
-        let is_mirrored = clips::wanted(&self.config, augment_seed).is_mirrored();
-        if is_mirrored { self.mirrored[clip.label as usize] } else { clip.label }
+    /// The labels of the views that a position shows of a clip: mirrored, "to the left" is "to the right".
+    pub fn labels(&self, clip: &Clip, augment_seed: Option<u64>) -> Vec<u32> {
+        let label = |view: View| if view.is_mirrored() { self.mirrored[clip.label as usize] } else { clip.label };
+        clips::wanted(&self.config, augment_seed).into_iter().map(label).collect()
     }
 }
 

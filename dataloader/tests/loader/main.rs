@@ -11,6 +11,7 @@ mod hostile;
 mod pack;
 mod ranges;
 mod refusals;
+mod repeated;
 mod resume;
 mod run;
 mod serve;

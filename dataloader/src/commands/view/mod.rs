@@ -94,13 +94,13 @@ fn show(
             Which::Shown(Box::new(config.clone()), seed),
         )?;
         source_frames = held.source_frames;
-        let view = clips::wanted(config, seed);
-        let mut pixels = vec![0; config.clip_bytes()];
-        view.write(config, &held, &mut pixels);
-        let every = config.frames.div_ceil(MAX_COLUMNS);
-        let pictures = pixels.chunks_exact(clips::decode::frame_bytes(config.crop, config.crop));
-        rows.row((config.crop, config.crop), pictures.step_by(every as usize));
-        legend.push(line(config, (seed, &view), source_frames));
+        for view in clips::wanted(config, seed) {
+            let pixels = clips::write(config, std::slice::from_ref(&view), &held);
+            let every = config.frames.div_ceil(MAX_COLUMNS);
+            let pictures = pixels.chunks_exact(clips::decode::frame_bytes(config.crop, config.crop));
+            rows.row((config.crop, config.crop), pictures.step_by(every as usize));
+            legend.push(line(config, (seed, &view), source_frames));
+        }
     }
     // As many of the source as fit under the others, as large as those.
     let first = decoder.frames(file, config.crop, Which::Spread(1))?;
