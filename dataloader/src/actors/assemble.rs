@@ -1,6 +1,7 @@
 //! Puts one batch together: every position fetched and decoded side by side, broken clips replaced by the plan.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,9 +62,9 @@ impl Assembly {
         Ok(Batch { views, ..collate(&self.set.config, wanted.id, slots.into_iter().flatten().collect()) })
     }
 
-    /// The views of a batch whose files will be wanted, as far as it is known before.
-    pub fn files(&self, wanted: &Wanted) -> Vec<ViewRef> {
-        let planned = |position| match wanted.training {
+    /// The views of some positions whose files will be wanted, as far as it is known before.
+    pub fn files(&self, training: bool, positions: Range<u64>) -> Vec<ViewRef> {
+        let planned = |position| match training {
             true => self.view(self.planned(position), Some(self.set.plan.augment_seed(position))),
             false => self.view(self.held_out(position), None),
         };
@@ -71,7 +72,7 @@ impl Assembly {
             let key = self.frame_key(&view.clip, view.augment_seed);
             self.known_broken(&view.clip).is_none() && !(self.keep_frames && self.stages.frames.get(key).is_some())
         };
-        wanted.positions.clone().map(planned).filter(is_read).collect()
+        positions.map(planned).filter(is_read).collect()
     }
 
     /// The views of a position, in order.

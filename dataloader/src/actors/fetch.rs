@@ -60,6 +60,8 @@ pub enum FetchMsg {
         /// What it shows.
         views: Vec<ViewRef>,
     },
+    /// The files of these views may be wanted behind all that was asked for, in this order.
+    Guess(Vec<ViewRef>),
     /// An ask is over.
     Forget {
         /// Its number.
@@ -141,6 +143,10 @@ impl Actor for FetchActor {
             }
             FetchMsg::Expect { ask, views } => {
                 state.shelf.expect(ask, views);
+                state.advance(&myself);
+            }
+            FetchMsg::Guess(views) => {
+                state.shelf.guess(views);
                 state.advance(&myself);
             }
             FetchMsg::Forget { ask } => {

@@ -2,7 +2,8 @@
 //!
 //! Asks come in the order in which workers need their batches, and clips in the order of their positions; so are they
 //! read, side by side up to a number of requests and of bytes. What was read lies here until it is wanted, or its ask is
-//! over. Nothing here changes a batch: a file on the shelf was checked like any other, and one that is not here is read
+//! over. What workers will ask next, as far as it can be guessed, comes behind all that they have asked, and goes first where
+//! room is short. Nothing here changes a batch: a file on the shelf was checked like any other, and one that is not here is read
 //! when it is wanted, past all that wait.
 
 use std::collections::{HashMap, VecDeque};
@@ -48,6 +49,12 @@ pub(super) struct Trip {
     pub(super) _request: OwnedSemaphorePermit,
 }
 
+/// Files wait in order of need, each with its name.
+type Queue = VecDeque<(FileKey, ViewRef)>;
+
+/// Owns what nobody has asked for yet. Asks count from 1.
+const GUESS: u64 = 0;
+
 /// A file's place.
 struct Place {
     ask: u64,
@@ -57,7 +64,8 @@ struct Place {
 
 /// The shelf and the queue before it.
 pub(super) struct Shelf {
-    queue: VecDeque<(FileKey, ViewRef)>,
+    asked: Queue,
+    guessed: Queue,
     places: HashMap<FileKey, Place>,
     room_kib: usize,
     room: Arc<Semaphore>,
@@ -69,7 +77,8 @@ impl Shelf {
     pub(super) fn new(room_bytes: u64) -> Self {
         let room_kib = ((room_bytes >> 10) as usize).min(Semaphore::MAX_PERMITS);
         let (room, requests) = (Arc::new(Semaphore::new(room_kib)), Arc::new(Semaphore::new(REQUESTS_AHEAD)));
-        Self { queue: VecDeque::new(), places: HashMap::new(), room_kib, room, requests }
+        let (asked, guessed) = (Queue::new(), Queue::new());
+        Self { asked, guessed, places: HashMap::new(), room_kib, room, requests }
     }
 
     /// Puts the files of an ask at the end of the queue.
@@ -79,9 +88,26 @@ impl Shelf {
         }
         for view in views {
             let key = view.file();
+            let place = self.places.entry(key).or_insert(Place { ask: GUESS, file: None });
+            if place.ask == GUESS {
+                place.ask = ask;
+                if place.file.is_none() {
+                    self.asked.push_back((key, view));
+                }
+            }
+        }
+    }
+
+    /// Puts files behind all that were asked for.
+    pub(super) fn guess(&mut self, views: Vec<ViewRef>) {
+        if self.room_kib == 0 {
+            return;
+        }
+        for view in views {
+            let key = view.file();
             self.places.entry(key).or_insert_with(|| {
-                self.queue.push_back((key, view));
-                Place { ask, file: None }
+                self.guessed.push_back((key, view));
+                Place { ask: GUESS, file: None }
             });
         }
     }
@@ -98,20 +124,38 @@ impl Shelf {
 
     /// The next files to go for, if there is room for the first of them.
     pub(super) fn next(&mut self) -> Option<Trip> {
+        let mut asked = std::mem::take(&mut self.asked);
+        let mut trip = self.first_of(&mut asked);
+        if trip.is_none() && !asked.is_empty() && self.requests.available_permits() > 0 {
+            // What was guessed makes room for what was asked.
+            self.forget(GUESS);
+            self.guessed.clear();
+            trip = self.first_of(&mut asked);
+        }
+        self.asked = asked;
+        if trip.is_some() || !self.asked.is_empty() {
+            return trip;
+        }
+        let mut guessed = std::mem::take(&mut self.guessed);
+        let trip = self.first_of(&mut guessed);
+        self.guessed = guessed;
+        trip
+    }
+
+    fn first_of(&mut self, queue: &mut Queue) -> Option<Trip> {
         loop {
-            let (key, view) = self.queue.front()?;
+            let (key, view) = queue.front()?;
             let (key, kib) = (*key, kib_of(view));
             let is_waiting = self.is_waiting(&key);
             if is_waiting && kib <= self.room_kib {
                 let request = Arc::clone(&self.requests).try_acquire_owned().ok()?;
-                let first = self.send(0)?;
-                let mut errands = vec![first];
-                errands.extend(self.neighbours().into_iter().map_while(|n| self.send(n)));
-                self.queue.pop_front();
+                let mut errands = vec![self.send(&queue[0])?];
+                errands.extend(self.neighbours(queue).into_iter().map_while(|n| self.send(&queue[n])));
+                queue.pop_front();
                 return Some(Trip { errands, _request: request });
             }
             // Taken meanwhile, or larger than all the room.
-            self.queue.pop_front();
+            queue.pop_front();
             if is_waiting {
                 self.places.remove(&key);
             }
@@ -122,9 +166,8 @@ impl Shelf {
         self.places.get(key).is_some_and(|place| place.file.is_none())
     }
 
-    /// Sends for a file in the queue, if there is room for it.
-    fn send(&mut self, place: usize) -> Option<Errand> {
-        let (key, view) = &self.queue[place];
+    /// Sends for a file, if there is room for it.
+    fn send(&mut self, (key, view): &(FileKey, ViewRef)) -> Option<Errand> {
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib_of(view) as u32).ok()?;
         let (to, file) = oneshot::channel();
         self.places.get_mut(key)?.file = Some(file);
@@ -132,8 +175,8 @@ impl Shelf {
     }
 
     /// Where in the queue the files are that lie beside the first, which is on its way.
-    fn neighbours(&self) -> Vec<usize> {
-        let (key, first) = &self.queue[0];
+    fn neighbours(&self, queue: &Queue) -> Vec<usize> {
+        let (key, first) = &queue[0];
         // Excerpts are put together of several ranges that only their outlines tell.
         if key.1.is_some() {
             return Vec::new();
@@ -144,10 +187,10 @@ impl Shelf {
                 && view.clip.clip().object == first.clip.clip().object
                 && self.is_waiting(key)
         };
-        let near = (1..self.queue.len().min(LOOK_BEHIND)).filter(|&n| is_near(&self.queue[n]));
+        let near = (1..queue.len().min(LOOK_BEHIND)).filter(|&n| is_near(&queue[n]));
         let mut places = vec![0];
         places.extend(near);
-        let ranges: Vec<_> = places.iter().map(|&n| self.queue[n].1.clip.clip().range_bytes()).collect();
+        let ranges: Vec<_> = places.iter().map(|&n| queue[n].1.clip.clip().range_bytes()).collect();
         side_by_side(&ranges).into_iter().map(|n| places[n]).collect()
     }
 }

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod dataset;
 pub mod disk;
+pub mod foresight;
 pub mod guard;
 pub mod pieces;
 pub mod recipe;
@@ -11,5 +12,6 @@ pub mod recipe;
 pub use cache::FrameCache;
 pub use dataset::{ClipRef, DataSet, Part};
 pub use disk::Disk;
+pub use foresight::Foresight;
 pub use guard::Guard;
 pub use pieces::{Piece, PieceKey, Pieces};
