@@ -146,9 +146,22 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=crate::decoder::MAX_DEADLINE_SECONDS))]
     pub decode_seconds: Option<u64>,
-    /// Memory for video files, so that later epochs do not read the store again, MiB.
+    /// Memory for video files, so that later epochs do not read the store again, MiB. When it is full nothing more is kept.
     #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub file_cache_mib: u64,
+    /// Folder for video files, on a disk of this machine, so that later epochs and runs do not read the store again. Each
+    /// loader needs one of its own; it stays when the loader ends, and may be deleted then.
+    #[arg(long, value_name = "DIR")]
+    pub disk_cache: Option<PathBuf>,
+    /// How much of the disk it may take, MiB. When it is full nothing more is kept.
+    #[arg(long, value_name = "MIB", default_value_t = 16384, requires = "disk_cache",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub disk_cache_mib: u64,
+    /// Memory for video files that are read before they are wanted, MiB: those of the batches that workers have asked for
+    /// and that are not begun yet, in their order. Hides the time that a store takes to answer; 0 reads each file when a
+    /// decoder is free for it.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
+    pub read_ahead_mib: u64,
     /// Memory for decoded frames, used for data sets that fit into it as a whole, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(0..=1 << 24))]
     pub frame_cache_mib: u64,

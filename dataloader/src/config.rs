@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::actors::fetch::DiskSpace;
 use crate::args::{PackArgs, ServeArgs};
 use crate::commands::pack::plan;
 use crate::decoder::Settings;
@@ -22,6 +23,10 @@ pub struct Config {
     pub decoder: Settings,
     /// Memory for video files.
     pub file_cache_bytes: u64,
+    /// A folder for video files, if any.
+    pub disk_cache: Option<DiskSpace>,
+    /// Memory for video files that are read before they are wanted.
+    pub read_ahead_bytes: u64,
     /// Memory for decoded frames.
     pub frame_cache_bytes: u64,
     /// How long the coordinator may be away before the first answer says otherwise.
@@ -90,6 +95,8 @@ impl TryFrom<ServeArgs> for Config {
                 ..Settings::of_this_program()
             },
             file_cache_bytes: args.file_cache_mib * MIB,
+            disk_cache: args.disk_cache.map(|folder| DiskSpace { folder, bytes: args.disk_cache_mib * MIB }),
+            read_ahead_bytes: args.read_ahead_mib * MIB,
             frame_cache_bytes: args.frame_cache_mib * MIB,
             patience: PATIENCE,
         })

@@ -1,6 +1,7 @@
 //! Puts one batch together: every position fetched and decoded side by side, broken clips replaced by the plan.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::batch::BatchMsg;
 use super::decode::{DecodeMsg, Source, Work};
 use super::fetch::{FetchMsg, ViewRef};
 use super::wire::{Slot, Wanted, collate};
+use crate::data::cache::FrameKey;
 use crate::data::{ClipRef, DataSet};
 use crate::error::{ClipFault, RenderError};
 
@@ -30,6 +32,9 @@ const DECODE_DEADLINE: Duration = Duration::from_secs(800);
 
 /// Clips known to be broken, and why.
 pub type Broken = HashMap<(u64, u64), String>;
+
+/// The pixels of a clip's views, or why it is broken.
+type Tried = Result<Vec<u8>, String>;
 
 /// What a batch is put together with.
 pub struct Assembly {
@@ -49,21 +54,36 @@ impl Assembly {
     /// Renders the batch.
     pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
         let _permit = self.stages.batches_in_work.acquire().await;
-        let slots = wanted.positions.map(|position| self.slot(position, wanted.training));
+        let slots = wanted.positions.map(|position| self.slots(position, wanted.training));
         // As they come: the first verdict that ends the stream ends the batch.
-        let mut slots: Vec<Slot> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
-        slots.sort_unstable_by_key(|slot| slot.position);
-        Ok(collate(&self.set.config, wanted.id, slots))
+        let mut slots: Vec<Vec<Slot>> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
+        slots.sort_unstable_by_key(|views| views.first().map(|slot| slot.position));
+        let views = self.set.config.views_of(wanted.training);
+        Ok(Batch { views, ..collate(&self.set.config, wanted.id, slots.into_iter().flatten().collect()) })
     }
 
-    async fn slot(&self, position: u64, training: bool) -> Result<Slot, Refusal> {
+    /// The views of some positions whose files will be wanted, as far as it is known before.
+    pub fn files(&self, training: bool, positions: Range<u64>) -> Vec<ViewRef> {
+        let planned = |position| match training {
+            true => self.view(self.planned(position), Some(self.set.plan.augment_seed(position))),
+            false => self.view(self.held_out(position), None),
+        };
+        let is_read = |view: &ViewRef| {
+            let key = self.frame_key(&view.clip, view.augment_seed);
+            self.known_broken(&view.clip).is_none() && !(self.keep_frames && self.stages.frames.get(key).is_some())
+        };
+        positions.map(planned).filter(is_read).collect()
+    }
+
+    /// The views of a position, in order.
+    async fn slots(&self, position: u64, training: bool) -> Result<Vec<Slot>, Refusal> {
         if !training {
-            let clip = ClipRef { part: Arc::clone(&self.set.val), number: position };
+            let clip = self.held_out(position);
             let tried = self.attempt(&clip, None).await?;
             return Ok(self.shown(position, &clip, (None, tried)));
         }
         let seed = Some(self.set.plan.augment_seed(position));
-        let planned = self.train_clip(self.set.plan.clip_at(position));
+        let planned = self.planned(position);
         let reason = match self.attempt(&planned, seed).await? {
             Ok(pixels) => return Ok(self.shown(position, &planned, (seed, Ok(pixels)))),
             Err(reason) => reason,
@@ -73,7 +93,9 @@ impl Assembly {
             if let Ok(pixels) = self.attempt(&clip, seed).await? {
                 let (key, by) = (planned.clip().key.clone(), clip.clip().key.clone());
                 let replaced = Some(Replaced { position, key, reason, by });
-                return Ok(Slot { replaced, ..self.shown(position, &clip, (seed, Ok(pixels))) });
+                let mut slots = self.shown(position, &clip, (seed, Ok(pixels)));
+                slots[0].replaced = replaced;
+                return Ok(slots);
             }
         }
         let clips = self.set.plan.clips;
@@ -81,9 +103,8 @@ impl Assembly {
     }
 
     /// The pixels of a clip, or why it is broken. `Err` if no clip can be had.
-    async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Result<Vec<u8>, String>, Refusal> {
-        // Another view may need other groups: that one was broken says nothing of this one.
-        if let Some(reason) = self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole) {
+    async fn attempt(&self, clip: &ClipRef, seed: Option<u64>) -> Result<Tried, Refusal> {
+        if let Some(reason) = self.known_broken(clip) {
             return Ok(Err(reason.clone()));
         }
         let outcome = match self.render(clip, seed).await {
@@ -97,11 +118,12 @@ impl Assembly {
         self.judged(clip, outcome).await
     }
 
-    async fn judged(
-        &self,
-        clip: &ClipRef,
-        outcome: Result<Vec<u8>, ClipFault>,
-    ) -> Result<Result<Vec<u8>, String>, Refusal> {
+    fn known_broken(&self, clip: &ClipRef) -> Option<&String> {
+        // Another view may need other groups: that one was broken says nothing of this one.
+        self.broken.get(&clip.id()).filter(|_| self.set.config.read == Reading::Whole)
+    }
+
+    async fn judged(&self, clip: &ClipRef, outcome: Result<Vec<u8>, ClipFault>) -> Result<Tried, Refusal> {
         let (digest, clip) = (self.set.view_id, clip.clone());
         match outcome {
             Ok(pixels) => {
@@ -128,7 +150,7 @@ impl Assembly {
 
     async fn render(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Vec<u8>, RenderError> {
         let _permit = self.stages.clips_in_work.acquire().await;
-        let key = (self.set.view_id, augment_seed.is_some(), clip.number);
+        let key = self.frame_key(clip, augment_seed);
         let keep = self.keep_frames.then_some(key);
         let work = |source| Work { set: Arc::clone(&self.set), augment_seed, source, keep };
         if self.set.config.read == Reading::Groups {
@@ -152,7 +174,7 @@ impl Assembly {
     }
 
     async fn excerpt(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Bytes, RenderError> {
-        let view = ViewRef { set: Arc::clone(&self.set), augment_seed, clip: clip.clone() };
+        let view = self.view(clip.clone(), augment_seed);
         ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::FetchView(view, reply)).await?
     }
 
@@ -160,17 +182,42 @@ impl Assembly {
         ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply)).await?
     }
 
+    fn view(&self, clip: ClipRef, augment_seed: Option<u64>) -> ViewRef {
+        ViewRef { set: Arc::clone(&self.set), augment_seed, clip }
+    }
+
+    fn frame_key(&self, clip: &ClipRef, augment_seed: Option<u64>) -> FrameKey {
+        (self.set.view_id, augment_seed.is_some(), clip.number)
+    }
+
+    fn planned(&self, position: u64) -> ClipRef {
+        self.train_clip(self.set.plan.clip_at(position))
+    }
+
+    fn held_out(&self, number: u64) -> ClipRef {
+        ClipRef { part: Arc::clone(&self.set.val), number }
+    }
+
     fn train_clip(&self, number: u64) -> ClipRef {
         ClipRef { part: Arc::clone(&self.set.train), number }
     }
 
-    /// A position, with the pixels of a clip or the reason why there are none.
-    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Result<Vec<u8>, String>)) -> Slot {
+    /// A position, with the pixels of each view of a clip or the reason why there are none.
+    fn shown(&self, position: u64, clip: &ClipRef, (seed, tried): (Option<u64>, Tried)) -> Vec<Slot> {
         let entry = clip.clip();
-        let (pixels, replaced) = match tried {
-            Ok(pixels) => (Some(pixels), None),
-            Err(reason) => (None, Some(Replaced { position, key: entry.key.clone(), reason, by: String::new() })),
+        let slot = |label, pixels, replaced| Slot { position, key: entry.key.clone(), label, pixels, replaced };
+        let pixels = match tried {
+            Ok(pixels) => pixels,
+            Err(reason) => {
+                let replaced = Replaced { position, key: entry.key.clone(), reason, by: String::new() };
+                return vec![slot(entry.label, None, Some(replaced))];
+            }
         };
-        Slot { position, key: entry.key.clone(), label: self.set.label(entry, seed), pixels, replaced }
+        let labels = self.set.labels(entry, seed);
+        let views = match labels.len() {
+            1 => vec![pixels],
+            _ => pixels.chunks_exact(self.set.config.clip_bytes()).map(<[u8]>::to_vec).collect(),
+        };
+        labels.into_iter().zip(views).map(|(label, pixels)| slot(label, Some(pixels), None)).collect()
     }
 }

@@ -11,10 +11,11 @@ use tokio::sync::OnceCell;
 
 use super::Stages;
 use super::assemble::{Assembly, Broken};
+use super::fetch::{Expectation, FetchMsg};
 use super::session::SessionMsg;
 use super::wire::Wanted;
 use crate::data::dataset::OpenError;
-use crate::data::{ClipRef, DataSet, Guard};
+use crate::data::{ClipRef, DataSet, Foresight, Guard};
 use crate::error::ClipFault;
 
 /// The actor.
@@ -27,13 +28,16 @@ pub struct BatchState {
     opening: HashMap<blake3::Hash, Arc<OnceCell<Arc<DataSet>>>>,
     judged: HashMap<u64, Judged>,
     session: Option<ActorRef<SessionMsg>>,
+    /// That were begun.
+    asks: u64,
 }
 
-/// What is known of the clips of one data set.
+/// What is known of the clips of one data set, and of who asks for them.
 #[derive(Default)]
 struct Judged {
     guard: Guard,
     broken: Arc<Broken>,
+    foresight: Foresight,
 }
 
 /// A data set, or why there is none.
@@ -85,7 +89,7 @@ impl Actor for BatchActor {
     type Arguments = Stages;
 
     async fn pre_start(&self, _: ActorRef<BatchMsg>, stages: Stages) -> Result<BatchState, ActorProcessingErr> {
-        Ok(BatchState { stages, opening: HashMap::new(), judged: HashMap::new(), session: None })
+        Ok(BatchState { stages, opening: HashMap::new(), judged: HashMap::new(), session: None, asks: 0 })
     }
 
     async fn handle(
@@ -128,12 +132,22 @@ impl BatchState {
         wanted: Wanted,
         (reply, judge): (RpcReplyPort<Result<Batch, Refusal>>, ActorRef<BatchMsg>),
     ) {
-        let broken = Arc::clone(&self.judged.entry(set.view_id).or_default().broken);
+        let judged = self.judged.entry(set.view_id).or_default();
+        let broken = Arc::clone(&judged.broken);
+        let guessed = if wanted.training { judged.foresight.saw(wanted.positions.clone()) } else { 0..0 };
         let keep_frames =
             set.config.read == Reading::Whole && self.stages.frames.reserve(set.view_id, set.frames_bytes);
         let assembly = Assembly { stages: self.stages.clone(), set, broken, judge, keep_frames };
+        self.asks += 1;
+        let expected =
+            Expectation::new(&self.stages.fetch, self.asks, assembly.files(wanted.training, wanted.positions.clone()));
+        if !guessed.is_empty() {
+            // Without the actor there is nothing to be read at all.
+            let _ = self.stages.fetch.cast(FetchMsg::Guess(assembly.files(true, guessed)));
+        }
         tokio::spawn(async move {
             let _ = reply.send(assembly.run(wanted).await);
+            drop(expected);
         });
     }
 

@@ -36,7 +36,7 @@ pub struct DecodeState {
 
 /// What it is asked.
 pub enum DecodeMsg {
-    /// The pixels (thwc) of a position.
+    /// The pixels of a position: its views one after the other, each thwc.
     Render(Work, RpcReplyPort<Result<Vec<u8>, RenderError>>),
     /// All views of a video, sent as they come.
     Show(Box<Showing>),
@@ -112,7 +112,5 @@ fn render(work: &Work, decoder: &mut Decoder, cache: &FrameCache) -> Result<Vec<
             frames
         }
     };
-    let mut pixels = vec![0; config.clip_bytes()];
-    clips::wanted(config, work.augment_seed).write(config, &frames, &mut pixels);
-    Ok(pixels)
+    Ok(clips::write(config, &clips::wanted(config, work.augment_seed), &frames))
 }

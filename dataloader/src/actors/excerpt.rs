@@ -9,83 +9,81 @@ use bytes::Bytes;
 use clips::Outline;
 use clips::decode::Group;
 use clips::index::{INDEX_OBJECT, unseal};
-use tokio::sync::Semaphore;
+use futures::future::join_all;
 
-use super::fetch::{Piece, Pieces, ViewRef, own, read, whole};
-use crate::data::ClipRef;
+use super::fetch::ViewRef;
+use super::reader::{Reader, fault, own, same};
+use crate::data::{ClipRef, Piece, PieceKey};
 use crate::error::{ClipFault, RenderError};
 
-/// A file that shows a view: an excerpt, or the whole file of a clip that has no outline.
-pub(super) async fn of(view: &ViewRef, pieces: &Pieces, requests: &Semaphore) -> Result<Bytes, RenderError> {
-    let clip = &view.clip;
-    if clip.clip().groups == 0 {
-        return whole(clip, pieces, requests).await;
-    }
-    let outline = outline(clip, pieces, requests).await?;
-    let config = &view.set.config;
-    let frames = clips::wanted(config, view.augment_seed).indices(config, outline.frame_count());
-    let need = outline.needed(&frames);
-    let needed = outline.groups()[need.groups.clone()].to_vec();
-    let groups = groups(clip, (need.groups.start, needed), (pieces, requests)).await?;
-    Ok(outline.excerpt(&need, &groups))
-}
-
-/// The outline of a clip that has one.
-async fn outline(clip: &ClipRef, pieces: &Pieces, requests: &Semaphore) -> Result<Outline, RenderError> {
-    let outlines = &clip.part.outlines;
-    let (page, range) = outlines.page_of(clip.number);
-    let key = (clip.part.id, page as u64, Piece::Outlines);
-    let bytes = match pieces.get(&key) {
-        Some(bytes) => bytes,
-        None => {
-            let _permit = requests.acquire().await;
-            let bytes = read(clip, INDEX_OBJECT, &[range]).await?.into_iter().next().map(own).unwrap_or_default();
-            pieces.insert(key, bytes.clone());
-            bytes
+impl Reader {
+    /// A file that shows a view: an excerpt, or the whole file of a clip that has no outline.
+    pub(super) async fn excerpt(&self, view: &ViewRef) -> Result<Bytes, RenderError> {
+        let clip = &view.clip;
+        if clip.clip().groups == 0 {
+            return self.whole(clip).await;
         }
-    };
-    let strange = |reason: String| ClipFault::Object { object: INDEX_OBJECT.to_owned(), reason };
-    let sealed = outlines.read(page, bytes).map_err(|error| strange(error.to_string()))?;
-    let sealed = &sealed[outlines.place_in(page, clip.number)];
-    let another = || strange("its outline there is damaged, or the data set was packed again meanwhile".to_owned());
-    Ok(unseal(clip.clip().crc32c, sealed).ok_or_else(another)?)
-}
+        let outline = self.outline(clip).await?;
+        let config = &view.set.config;
+        let views = clips::wanted(config, view.augment_seed);
+        let frames = clips::indices(config, &views, outline.frame_count());
+        let need = outline.needed(&frames);
+        let needed = &outline.groups()[need.groups.clone()];
+        let groups = self.groups(clip, need.groups.start, needed).await?;
+        Ok(outline.excerpt(&need, &groups))
+    }
 
-/// The contents of some groups, from memory or the store.
-async fn groups(
-    clip: &ClipRef,
-    (first, groups): (usize, Vec<Group>),
-    (pieces, requests): (&Pieces, &Semaphore),
-) -> Result<Vec<Bytes>, RenderError> {
-    let entry = clip.clip();
-    let key = |number: usize| (clip.part.id, clip.number, Piece::Group((first + number) as u32));
-    let mut found: Vec<Option<Bytes>> = (0..groups.len()).map(|number| pieces.get(&key(number))).collect();
-    let missing: Vec<usize> = (0..groups.len()).filter(|&number| found[number].is_none()).collect();
-    if !missing.is_empty() {
-        let range = |&number: &usize| {
-            let Range { start, end } = groups[number].range_bytes;
-            entry.offset_bytes.saturating_add(start)..entry.offset_bytes.saturating_add(end)
+    /// The outline of a clip that has one.
+    async fn outline(&self, clip: &ClipRef) -> Result<Outline, RenderError> {
+        let (page, range) = clip.part.outlines.page_of(clip.number);
+        let key = PieceKey { part: clip.part.id, number: page as u64, piece: Piece::Outlines };
+        if let Some(kept) = self.pieces.get(key, |bytes| outline_in(bytes.clone(), clip).is_ok()).await {
+            return Ok(outline_in(kept, clip)?);
+        }
+        let read = self.read(clip, INDEX_OBJECT, &[range]).await?;
+        let bytes = read.into_iter().next().map(own).unwrap_or_default();
+        let outline = outline_in(bytes.clone(), clip)?;
+        self.pieces.put(key, &bytes).await;
+        Ok(outline)
+    }
+
+    /// The contents of some groups, of which the first has a number.
+    async fn groups(&self, clip: &ClipRef, first: usize, groups: &[Group]) -> Result<Vec<Bytes>, RenderError> {
+        let entry = clip.clip();
+        let key = |number: usize| {
+            let piece = Piece::Group((first + number) as u32);
+            PieceKey { part: clip.part.id, number: clip.number, piece }
         };
-        let ranges: Vec<Range<u64>> = missing.iter().map(range).collect();
-        let _permit = requests.acquire().await;
-        let read = read(clip, &entry.object, &ranges).await?;
-        for (&number, piece) in missing.iter().zip(read) {
-            let piece = own(checked(&entry.object, (groups[number].crc32c, groups[number].length_bytes()), piece)?);
-            pieces.insert(key(number), piece.clone());
-            found[number] = Some(piece);
+        let packed = |number: usize| (groups[number].length_bytes(), groups[number].crc32c);
+        let kept = (0..groups.len()).map(|number| {
+            let is_good = move |piece: &Bytes| same(&entry.object, packed(number), piece.clone()).is_ok();
+            self.pieces.get(key(number), is_good)
+        });
+        let mut found = join_all(kept).await;
+        let missing: Vec<usize> = (0..groups.len()).filter(|&number| found[number].is_none()).collect();
+        if !missing.is_empty() {
+            let range = |&number: &usize| {
+                let Range { start, end } = groups[number].range_bytes;
+                entry.offset_bytes.saturating_add(start)..entry.offset_bytes.saturating_add(end)
+            };
+            let ranges: Vec<Range<u64>> = missing.iter().map(range).collect();
+            let read = self.read(clip, &entry.object, &ranges).await?;
+            for (&number, piece) in missing.iter().zip(read) {
+                let piece = own(same(&entry.object, packed(number), piece)?);
+                self.pieces.put(key(number), &piece).await;
+                found[number] = Some(piece);
+            }
         }
+        Ok(found.into_iter().flatten().collect())
     }
-    Ok(found.into_iter().flatten().collect())
 }
 
-fn checked(object: &str, (expected, length_bytes): (u32, u64), piece: Bytes) -> Result<Bytes, ClipFault> {
-    if piece.len() as u64 != length_bytes {
-        let reason = format!("{} bytes came instead of {length_bytes}", piece.len());
-        return Err(ClipFault::Object { object: object.to_owned(), reason });
-    }
-    let found = crc32c::crc32c(&piece);
-    if found != expected {
-        return Err(ClipFault::Checksum { object: object.to_owned(), found, expected });
-    }
-    Ok(piece)
+/// The outline of a clip, out of its page.
+fn outline_in(page: Bytes, clip: &ClipRef) -> Result<Outline, ClipFault> {
+    let outlines = &clip.part.outlines;
+    let (number, _) = outlines.page_of(clip.number);
+    let strange = |reason: String| fault(INDEX_OBJECT, reason);
+    let sealed = outlines.read(number, page).map_err(|error| strange(error.to_string()))?;
+    let another = || strange("its outline there is damaged, or the data set was packed again meanwhile".to_owned());
+    unseal(clip.clip().crc32c, &sealed[outlines.place_in(number, clip.number)]).ok_or_else(another)
 }

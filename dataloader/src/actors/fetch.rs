@@ -1,27 +1,21 @@
-//! Reads video files out of their shards, whole or only what a view needs of them, and keeps what was used last.
+//! Owns the requests to the store: for what is wanted now, and for what will be.
 
-use std::ops::Range;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use clips::Clip;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use clips::config::Reading;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use runtime::retry::{Backoff, retry};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::excerpt;
-use crate::data::{ClipRef, DataSet};
-use crate::error::{ClipFault, RenderError};
+use super::reader::Reader;
+use super::shelf::{Errand, FileKey, Held, Shelf, Trip};
+use crate::data::{ClipRef, DataSet, Disk, Pieces};
+use crate::error::RenderError;
 
-/// Requests to the store at a time.
+/// Requests to the store for what is wanted now. What is read ahead has its own: [`super::shelf::REQUESTS_AHEAD`].
 pub const REQUESTS: usize = 16;
-
-/// The store's hiccups are waited out this long.
-const BACKOFF: Backoff =
-    Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5), budget: Duration::from_secs(60) };
 
 /// The actor.
 #[derive(Default)]
@@ -29,25 +23,77 @@ pub struct FetchActor;
 
 /// What it is started with.
 pub struct FetchArgs {
-    /// Memory for files.
+    /// Memory for files that were read before.
     pub cache_bytes: u64,
+    /// A folder for them, if any.
+    pub disk: Option<DiskSpace>,
+    /// Memory for files that are read before they are wanted.
+    pub ahead_bytes: u64,
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Where.
+    pub folder: PathBuf,
+    /// How much.
+    pub bytes: u64,
 }
 
 /// What it holds.
 pub struct FetchState {
-    pieces: Arc<Pieces>,
+    reader: Reader,
     requests: Arc<Semaphore>,
+    shelf: Shelf,
 }
 
-/// What it is asked.
+/// What it is asked and told.
 pub enum FetchMsg {
     /// The bytes of a clip's file, checked against the index.
     Fetch(ClipRef, RpcReplyPort<Result<Bytes, RenderError>>),
     /// A file that shows one view of a clip: an excerpt where the index knows how to make one. All of it is checked.
     FetchView(ViewRef, RpcReplyPort<Result<Bytes, RenderError>>),
+    /// The files of these views will be wanted, in this order, unless the ask is over before.
+    Expect {
+        /// Numbers the ask in this process.
+        ask: u64,
+        /// What it shows.
+        views: Vec<ViewRef>,
+    },
+    /// The files of these views may be wanted behind all that was asked for, in this order.
+    Guess(Vec<ViewRef>),
+    /// An ask is over.
+    Forget {
+        /// Its number.
+        ask: u64,
+    },
+    /// There may be room to read ahead.
+    Advance,
+}
+
+/// Has files read ahead until it is dropped.
+pub struct Expectation {
+    ask: u64,
+    fetch: ActorRef<FetchMsg>,
+}
+
+impl Expectation {
+    /// Of these views, for an ask.
+    pub fn new(fetch: &ActorRef<FetchMsg>, ask: u64, views: Vec<ViewRef>) -> Self {
+        // Without the actor there is nothing to be read at all.
+        let _ = fetch.cast(FetchMsg::Expect { ask, views });
+        Self { ask, fetch: fetch.clone() }
+    }
+}
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        let _ = self.fetch.cast(FetchMsg::Forget { ask: self.ask });
+    }
 }
 
 /// One view of a clip.
+#[derive(Clone)]
 pub struct ViewRef {
     /// Says what is shown of it.
     pub set: Arc<DataSet>,
@@ -57,30 +103,11 @@ pub struct ViewRef {
     pub clip: ClipRef,
 }
 
-/// Names what is kept: a part, one of its clips (or pages of outlines), and what of it.
-pub(super) type PieceKey = (u64, u64, Piece);
-
-/// What of a clip.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Piece {
-    /// The whole file.
-    Whole,
-    /// One of its groups.
-    Group(u32),
-    /// No clip's: a page of outlines.
-    Outlines,
-}
-
-/// What was read last.
-pub(super) type Pieces = Cache<PieceKey, Bytes, ByLength>;
-
-/// A piece weighs its bytes.
-#[derive(Clone)]
-pub(super) struct ByLength;
-
-impl Weighter<PieceKey, Bytes> for ByLength {
-    fn weight(&self, _: &PieceKey, piece: &Bytes) -> u64 {
-        piece.len() as u64
+impl ViewRef {
+    /// Names the file that shows it.
+    pub(super) fn file(&self) -> FileKey {
+        let is_excerpt = self.set.config.read == Reading::Groups && self.clip.clip().groups > 0;
+        (self.clip.id(), is_excerpt.then_some((self.set.view_id, self.augment_seed)))
     }
 }
 
@@ -90,112 +117,127 @@ impl Actor for FetchActor {
     type Arguments = FetchArgs;
 
     async fn pre_start(&self, _: ActorRef<FetchMsg>, args: FetchArgs) -> Result<FetchState, ActorProcessingErr> {
-        let usual_bytes = 32 << 10;
-        let items = (args.cache_bytes / usual_bytes).max(64) as usize;
-        let pieces = Arc::new(Cache::with_weighter(items, args.cache_bytes, ByLength));
-        Ok(FetchState { pieces, requests: Arc::new(Semaphore::new(REQUESTS)) })
+        let disk = match args.disk {
+            Some(space) => open(space).await,
+            None => None,
+        };
+        let reader = Reader::new(Pieces::new(args.cache_bytes, disk));
+        let shelf = Shelf::new(args.ahead_bytes);
+        Ok(FetchState { reader, requests: Arc::new(Semaphore::new(REQUESTS)), shelf })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<FetchMsg>,
+        myself: ActorRef<FetchMsg>,
         message: FetchMsg,
         state: &mut FetchState,
     ) -> Result<(), ActorProcessingErr> {
-        let (pieces, requests) = (Arc::clone(&state.pieces), Arc::clone(&state.requests));
-        tokio::spawn(async move {
-            let (outcome, reply) = match message {
-                FetchMsg::Fetch(clip, reply) => (whole(&clip, &pieces, &requests).await, reply),
-                FetchMsg::FetchView(view, reply) => (excerpt::of(&view, &pieces, &requests).await, reply),
-            };
-            // Whoever asked may have gone: nothing is lost.
-            let _ = reply.send(outcome);
-        });
+        match message {
+            FetchMsg::Fetch(clip, reply) => {
+                let (key, reader) = ((clip.id(), None), state.reader.clone());
+                state.hand_over((key, myself), reply, async move { reader.whole(&clip).await });
+            }
+            FetchMsg::FetchView(view, reply) => {
+                let (key, reader) = (view.file(), state.reader.clone());
+                state.hand_over((key, myself), reply, async move { reader.excerpt(&view).await });
+            }
+            FetchMsg::Expect { ask, views } => {
+                state.shelf.expect(ask, views);
+                state.advance(&myself);
+            }
+            FetchMsg::Guess(views) => {
+                state.shelf.guess(views);
+                state.advance(&myself);
+            }
+            FetchMsg::Forget { ask } => {
+                state.shelf.forget(ask);
+                state.advance(&myself);
+            }
+            FetchMsg::Advance => state.advance(&myself),
+        }
         Ok(())
     }
 }
 
-/// A whole file, from memory or the store.
-pub(super) async fn whole(clip: &ClipRef, pieces: &Pieces, requests: &Semaphore) -> Result<Bytes, RenderError> {
-    let (part, number) = clip.id();
-    let key = (part, number, Piece::Whole);
-    if let Some(file) = pieces.get(&key) {
-        return Ok(file);
+impl FetchState {
+    /// Answers with what lies on the shelf, or reads it.
+    fn hand_over(
+        &mut self,
+        (key, myself): (FileKey, ActorRef<FetchMsg>),
+        reply: RpcReplyPort<Result<Bytes, RenderError>>,
+        read: impl Future<Output = Result<Bytes, RenderError>> + Send + 'static,
+    ) {
+        let requests = Arc::clone(&self.requests);
+        let coming = self.shelf.take(&key);
+        tokio::spawn(async move {
+            let outcome = match held(coming).await {
+                Some(file) => {
+                    // This actor ends with the process.
+                    let _ = myself.cast(FetchMsg::Advance);
+                    Ok(file)
+                }
+                None => {
+                    let _permit = requests.acquire().await;
+                    read.await
+                }
+            };
+            // Whoever asked may have gone: nothing is lost.
+            let _ = reply.send(outcome);
+        });
     }
-    let _permit = requests.acquire().await;
-    let file = fetch(clip).await?;
-    pieces.insert(key, file.clone());
-    Ok(file)
-}
 
-/// The bytes of a clip's file, checked against the index.
-pub(crate) async fn fetch(clip: &ClipRef) -> Result<Bytes, RenderError> {
-    let entry = clip.clip();
-    let read = read(clip, &entry.object, &[entry.range_bytes()]).await?;
-    let file = read.into_iter().next().map(own).unwrap_or_default();
-    Ok(checked(entry, file)?)
-}
-
-/// Some ranges of an object of a clip's data set; the store's hiccups are waited out.
-pub(super) async fn read(clip: &ClipRef, object: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, RenderError> {
-    let store = &clip.part.store;
-    let path = store.path(object);
-    let what = format!("read {object} in {}", store.url);
-    match retry(&what, BACKOFF, passes, || store.store.get_ranges(&path, ranges)).await {
-        Ok(pieces) => Ok(pieces),
-        Err(error) if passes(&error.last) => Err(RenderError::Store(format!("{error}: {}", error.last))),
-        Err(error) => Err(ClipFault::Object { object: object.to_owned(), reason: error.last.to_string() }.into()),
-    }
-}
-
-/// Whether another attempt may end differently. What is missing or forbidden stays so.
-fn passes(error: &object_store::Error) -> bool {
-    use object_store::Error as E;
-    match error {
-        E::JoinError { .. } => true,
-        // A range beyond the object's end comes as a generic error, too; waiting does not lengthen the object.
-        E::Generic { source, .. } => !source.to_string().to_ascii_lowercase().contains("range"),
-        _ => false,
+    /// Goes for as much as there is room for.
+    fn advance(&mut self, myself: &ActorRef<FetchMsg>) {
+        while let Some(trip) = self.shelf.next() {
+            let (reader, myself) = (self.reader.hasty(), myself.clone());
+            tokio::spawn(async move {
+                go(trip, &reader).await;
+                let _ = myself.cast(FetchMsg::Advance);
+            });
+        }
     }
 }
 
-/// A copy of its own where the store handed out a piece of something larger, which the cache would keep alive.
-pub(super) fn own(file: Bytes) -> Bytes {
-    if file.is_unique() { file } else { Bytes::copy_from_slice(&file) }
+/// A disk that can't be used is done without.
+async fn open(space: DiskSpace) -> Option<Disk> {
+    let DiskSpace { folder, bytes } = space;
+    let place = folder.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Disk::open(&folder, bytes)).await;
+    match opened.map_err(io::Error::other).flatten() {
+        Ok(disk) => Some(disk),
+        Err(error) => {
+            tracing::warn!("can't use the disk cache {place} ({error}): files are read from the store again instead");
+            None
+        }
+    }
 }
 
-fn checked(clip: &Clip, file: Bytes) -> Result<Bytes, ClipFault> {
-    let object = || clip.object.clone();
-    if file.len() as u64 != clip.length_bytes {
-        let reason = format!("{} bytes came instead of {}", file.len(), clip.length_bytes);
-        return Err(ClipFault::Object { object: object(), reason });
-    }
-    let found = crc32c::crc32c(&file);
-    if found != clip.crc32c {
-        return Err(ClipFault::Checksum { object: object(), found, expected: clip.crc32c });
-    }
-    Ok(file)
+async fn held(coming: Option<oneshot::Receiver<Held>>) -> Option<Bytes> {
+    Some(coming?.await.ok()?.file)
 }
 
-#[cfg(test)]
-mod tests {
-    use object_store::Error;
-
-    use super::*;
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        let generic = |text: &str| Error::Generic { store: "test", source: text.to_owned().into() };
-        assert!(passes(&generic("connection reset by peer")));
-        assert!(!passes(&generic("Requested range was invalid")));
-        assert!(!passes(&Error::NotFound { path: "x".into(), source: "gone".into() }));
-        assert!(!passes(&Error::PermissionDenied { path: "x".into(), source: "no".into() }));
+async fn alone(view: &ViewRef, reader: &Reader) -> Result<Bytes, RenderError> {
+    match view.file() {
+        (_, None) => reader.whole(&view.clip).await,
+        (_, Some(_)) => reader.excerpt(view).await,
     }
+}
 
-    #[test]
-    fn a_cached_file_keeps_nothing_else_alive() {
-        let shard = Bytes::from(vec![7; 1000]);
-        let file = own(shard.slice(10..20));
-        assert_eq!((file.as_ref(), file.is_unique()), (&[7; 10][..], true));
+/// Reads the files of a trip. Whoever waits for one that can't be read hears nothing but that.
+async fn go(trip: Trip, reader: &Reader) {
+    let files = match trip.errands.as_slice() {
+        [only] => vec![alone(&only.view, reader).await.ok()],
+        several => {
+            let clips: Vec<ClipRef> = several.iter().map(|errand| errand.view.clip.clone()).collect();
+            let read = reader.together(&clips).await.unwrap_or_default();
+            read.into_iter().map(Result::ok).collect()
+        }
+    };
+    for (errand, file) in trip.errands.into_iter().zip(files) {
+        let Errand { room, to, .. } = errand;
+        if let Some(file) = file {
+            // Nobody waits any more: the room is free again.
+            let _ = to.send(Held { file, _room: room });
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | root | the other four | the `serve` command |
 //! | session | the stream to the coordinator | coordinator, batch |
-//! | fetch | video files in memory, requests to the store | batch |
+//! | fetch | video files in memory, requests to the store, what is read ahead | batch |
 //! | decode | the decoders, which are processes | batch |
 //! | batch | open data sets, broken clips, the rate guard | workers' streams, session |
 
@@ -13,8 +13,10 @@ pub mod batch;
 pub mod decode;
 mod excerpt;
 pub mod fetch;
+pub(crate) mod reader;
 pub mod root;
 pub mod session;
+pub mod shelf;
 pub mod show;
 pub mod wire;
 

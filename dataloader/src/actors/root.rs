@@ -99,8 +99,11 @@ impl Actor for RootActor {
 impl RootState {
     async fn start_stages(&mut self, config: &Config, myself: &ActorRef<()>) -> Result<Stages, ActorProcessingErr> {
         let frames = Arc::new(FrameCache::new(config.frame_cache_bytes));
-        let (decoders, cache_bytes) = (config.decode_threads, config.file_cache_bytes);
-        let fetch = ChildSpec::new::<FetchActor, _>("fetch", Policy::Essential, move || FetchArgs { cache_bytes });
+        let decoders = config.decode_threads;
+        let (cache_bytes, ahead_bytes) = (config.file_cache_bytes, config.read_ahead_bytes);
+        let disk = config.disk_cache.clone();
+        let args = move || FetchArgs { cache_bytes, disk: disk.clone(), ahead_bytes };
+        let fetch = ChildSpec::new::<FetchActor, _>("fetch", Policy::Essential, args);
         let (kept, settings) = (Arc::clone(&frames), config.decoder.clone());
         let decode = ChildSpec::new::<DecodeActor, _>("decode", Policy::Essential, move || DecodeArgs {
             decoders,

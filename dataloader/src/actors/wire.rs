@@ -21,7 +21,7 @@ pub struct Wanted {
     pub positions: std::ops::Range<u64>,
 }
 
-/// One position of a batch, rendered or left out.
+/// One view of a position of a batch, or a position that is left out.
 pub struct Slot {
     /// The position.
     pub position: u64,
@@ -47,7 +47,7 @@ impl Wanted {
         if ask.count == 0 || ask.count > MAX_ASK_CLIPS {
             return refuse(format!("count is {}, but must be from 1 to {MAX_ASK_CLIPS}", ask.count));
         }
-        let bytes = u64::from(ask.count) * set.config.clip_bytes() as u64;
+        let bytes = u64::from(ask.count) * u64::from(set.config.views_of(training)) * set.config.clip_bytes() as u64;
         if bytes > proto::MAX_MESSAGE_BYTES as u64 / 8 * 7 {
             return refuse(format!("{} clips are {bytes} bytes, more than a message holds", ask.count));
         }

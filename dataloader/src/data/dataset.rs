@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use clips::index::{End, Footer, INDEX_OBJECT, OLD_INDEX_OBJECT, Outlines, pair_digest};
-use clips::{Clip, DataConfig, Index, IndexError, decode};
+use clips::{Clip, DataConfig, Index, IndexError, View, decode};
 use cluster::plan::{Plan, PlanError};
 use object_store::ObjectStoreExt;
 use proto::status::Refusal;
@@ -194,10 +194,10 @@ impl DataSet {
         Ok(Self { config, plan, train, val, mirrored, digest, view_id, frames_bytes })
     }
 
-    /// The label of what a position shows of a clip: mirrored, "to the left" is "to the right".
-    pub fn label(&self, clip: &Clip, augment_seed: Option<u64>) -> u32 {
-        let is_mirrored = clips::wanted(&self.config, augment_seed).is_mirrored();
-        if is_mirrored { self.mirrored[clip.label as usize] } else { clip.label }
+    /// The labels of the views that a position shows of a clip: mirrored, "to the left" is "to the right".
+    pub fn labels(&self, clip: &Clip, augment_seed: Option<u64>) -> Vec<u32> {
+        let label = |view: View| if view.is_mirrored() { self.mirrored[clip.label as usize] } else { clip.label };
+        clips::wanted(&self.config, augment_seed).into_iter().map(label).collect()
     }
 }
 
@@ -239,7 +239,7 @@ impl Part {
         let footer = footer(&store, object_bytes).await.map_err(unreachable)?.map_err(strange)?;
         let parts = store.store.get_ranges(&store.path(INDEX_OBJECT), &footer.ranges()).await.map_err(unreachable)?;
         let (index, outlines) = footer.open(parts).map_err(strange)?;
-        let id = hash((&url, index.digest()));
+        let id = stable((&url, &index.digest()));
         Ok(Self { index, outlines, store, id })
     }
 }
@@ -279,6 +279,12 @@ pub fn locate(place: &str, store: &str) -> String {
         return place.to_owned();
     }
     format!("{}/{}", store.trim_end_matches('/'), place.trim_matches('/'))
+}
+
+/// Identity of a place and what is there, the same in every process: files on a disk are named after it.
+fn stable((url, digest): (&str, &str)) -> u64 {
+    let hash = blake3::hash(format!("{url}\n{digest}").as_bytes());
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has more bytes"))
 }
 
 /// Identity within this process; never stored.

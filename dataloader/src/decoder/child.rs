@@ -125,7 +125,7 @@ fn decode(file: Bytes, short_side: u32, (which, scaler): (&Which, &mut Scaler)) 
     let count = video.frame_count();
     let wanted: Vec<u32> = match which {
         Which::All => (0..count).collect(),
-        Which::Shown(data, seed) => clips::wanted(data, *seed).indices(data, count),
+        Which::Shown(data, seed) => clips::indices(data, &clips::wanted(data, *seed), count),
         // In the middle of as many equal parts.
         Which::Spread(parts) => (0..u64::from(*parts))
             .map(|part| ((2 * part + 1) * u64::from(count) / (2 * u64::from(*parts))) as u32)

@@ -49,11 +49,12 @@ impl Decoder {
         self.running.as_ref().map(|process| process.child.id())
     }
 
-    /// The view (thwc) of a file that a position asks for.
+    /// The views of a file that a position asks for, one after the other, each thwc.
     pub fn clip(&mut self, file: &Bytes, data: &DataConfig, augment_seed: Option<u64>) -> Result<Vec<u8>, Fault> {
         let what = What::Clip { data: Box::new(data.clone()), augment_seed };
+        let bytes = data.clip_bytes() as u64 * u64::from(data.views_of(augment_seed.is_some()));
         self.tried(file, &what, &|process, reply| match reply {
-            Reply::Clip { pixel_bytes } if pixel_bytes == data.clip_bytes() as u64 => process.pixels(pixel_bytes),
+            Reply::Clip { pixel_bytes } if pixel_bytes == bytes => process.pixels(pixel_bytes),
             other => Err(nonsense(&other)),
         })
     }

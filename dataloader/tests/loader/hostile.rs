@@ -1,13 +1,22 @@
 //! A data set as the world has them: every way in which a clip can be broken, between good ones.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use dataloader::actors::fetch::{Expectation, FetchActor, FetchArgs, FetchMsg, ViewRef};
 use dataloader::config::Config;
+use dataloader::data::ClipRef;
+use dataloader::error::{Culprit, RenderError};
 use proto::coordinator::from_member::Event;
 use proto::loader::Split;
+use ractor::Actor;
+use runtime::ask::ask;
 
 use crate::footage::File::{self, Beyond, Missing, Named, Rotten, Video, WebPage};
-use crate::footage::{make, videos};
-use crate::run::{Run, config};
+use crate::footage::{data_set, make, videos};
+use crate::run::{LONG, Run, config, recipe};
+use crate::stages::opened;
+use crate::store::Watched;
 
 const GOOD: usize = 40;
 
@@ -99,4 +108,29 @@ async fn every_broken_clip_is_named_and_replaced_the_same_way_by_every_loader() 
     }
     run.leave().await;
     other.leave().await;
+}
+
+/// A store that never answers is told from one that gives other bytes, and both from the clip.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_is_at_fault_and_no_clip_is_judged() {
+    let url = "memory://silent";
+    data_set(&format!("{url}/train"), &[Video(0), Rotten(1)]).await;
+    data_set(&format!("{url}/val"), &[Video(0)]).await;
+    let fetched = async |fails_every, number| {
+        let set = opened(&recipe(), url, |inner| Arc::new(Watched::failing(inner, fails_every))).await;
+        let args = FetchArgs { cache_bytes: 0, disk: None, ahead_bytes: 1 << 20 };
+        let (fetch, _) = Actor::spawn(None, FetchActor, args).await.expect("starts");
+        let clip = ClipRef { part: Arc::clone(&set.train), number };
+        let view = ViewRef { set: Arc::new(set), augment_seed: None, clip: clip.clone() };
+        // It fails ahead, too: of that nobody hears.
+        let _expected = Expectation::new(&fetch, 1, vec![view]);
+        ask(&fetch, "fetch", 2 * LONG, |reply| FetchMsg::Fetch(clip, reply)).await.expect("answers")
+    };
+    let silent = fetched(1, 0).await.expect_err("it never answers");
+    assert!(matches!(silent, RenderError::Store(_)), "{silent}");
+    let text = silent.to_string();
+    assert!(text.starts_with("the store is at fault: can't read shard.tar in memory://silent/train ("), "{text}");
+    assert!(text.contains("connection reset by peer"), "{text}");
+    let rotten = fetched(0, 1).await.expect_err("other bytes");
+    assert!(matches!(rotten, RenderError::Clip(ref fault) if fault.culprit() == Culprit::Store), "{rotten}");
 }

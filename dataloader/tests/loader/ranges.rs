@@ -1,9 +1,6 @@
 //! What a loader reads of a clip: not more than its view needs, and the same pixels come of it.
 
-use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use clips::index::describe;
@@ -12,68 +9,14 @@ use dataloader::actors::fetch::{FetchActor, FetchArgs, FetchMsg, ViewRef};
 use dataloader::config::Config;
 use dataloader::data::{ClipRef, DataSet, dataset::Part};
 use dataloader::error::{ClipFault, RenderError};
-use futures::stream::BoxStream;
-use object_store::path::Path;
-use object_store::*;
+use object_store::{ObjectStore, ObjectStoreExt};
 use proto::loader::Split;
 use ractor::{Actor, ActorRef};
 use runtime::store::Store;
 
 use crate::footage::{File, make};
 use crate::run::{LONG, Run, config};
-
-/// Counts requests and the bytes that they ask for.
-#[derive(Debug)]
-struct Counting {
-    inner: Arc<dyn ObjectStore>,
-    requests: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl fmt::Display for Counting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "counting {}", self.inner)
-    }
-}
-
-#[async_trait::async_trait]
-impl ObjectStore for Counting {
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let got = self.inner.get_opts(location, options).await?;
-        self.requests.fetch_add(1, Ordering::SeqCst);
-        self.bytes.fetch_add(got.range.end - got.range.start, Ordering::SeqCst);
-        Ok(got)
-    }
-
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        // As a store over the network does it: neighbours come together.
-        coalesce_ranges(ranges, |range| self.get_range(location, range), OBJECT_STORE_COALESCE_DEFAULT).await
-    }
-
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(&self, to: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(to, options).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-}
+use crate::store::Watched;
 
 const RECIPE: &str = r#"
     name = "ranges"
@@ -102,7 +45,7 @@ fn video() -> Bytes {
 struct Setting {
     set: Arc<DataSet>,
     part: Arc<Part>,
-    counting: Arc<Counting>,
+    store: Arc<Watched>,
     fetch: ActorRef<FetchMsg>,
 }
 
@@ -126,22 +69,22 @@ async fn setting(name: &str, (file, clips): (&Bytes, usize), damaged: Option<usi
     let mut set = DataSet::open(RECIPE, &url).await.expect("opens");
     let part = Arc::try_unwrap(std::mem::replace(&mut set.train, Arc::clone(&set.val))).expect("nobody else's");
     let inner = Arc::clone(&part.store.store);
-    let counting = Arc::new(Counting { inner, requests: AtomicU64::new(0), bytes: AtomicU64::new(0) });
-    let store = Store { store: Arc::clone(&counting) as Arc<dyn ObjectStore>, ..part.store.clone() };
-    let args = FetchArgs { cache_bytes: 64 << 20 };
+    let watched = Arc::new(Watched::new(inner));
+    let store = Store { store: Arc::clone(&watched) as Arc<dyn ObjectStore>, ..part.store.clone() };
+    let args = FetchArgs { cache_bytes: 64 << 20, disk: None, ahead_bytes: 0 };
     let (fetch, _) = Actor::spawn(None, FetchActor, args).await.expect("starts");
-    Setting { set: Arc::new(set), part: Arc::new(Part { store, ..part }), counting, fetch }
+    Setting { set: Arc::new(set), part: Arc::new(Part { store, ..part }), store: watched, fetch }
 }
 
 impl Setting {
-    async fn view(&self, number: u64, augment_seed: Option<u64>) -> std::result::Result<Bytes, RenderError> {
+    async fn view(&self, number: u64, augment_seed: Option<u64>) -> Result<Bytes, RenderError> {
         let clip = ClipRef { part: Arc::clone(&self.part), number };
         let view = ViewRef { set: Arc::clone(&self.set), augment_seed, clip };
         runtime::ask::ask(&self.fetch, "fetch", LONG, |reply| FetchMsg::FetchView(view, reply)).await.expect("answers")
     }
 
     fn counted(&self) -> (u64, u64) {
-        (self.counting.requests.load(Ordering::SeqCst), self.counting.bytes.load(Ordering::SeqCst))
+        self.store.counted()
     }
 }
 
@@ -179,9 +122,8 @@ async fn each_group_is_checked_by_itself() {
     for seed in 0..64 {
         outcomes.push(setting.view(0, Some(seed)).await);
     }
-    let is_damage = |outcome: &&std::result::Result<_, RenderError>| {
-        matches!(outcome, Err(RenderError::Clip(ClipFault::Checksum { .. })))
-    };
+    let is_damage =
+        |outcome: &&Result<_, RenderError>| matches!(outcome, Err(RenderError::Clip(ClipFault::Checksum { .. })));
     let damaged = outcomes.iter().filter(is_damage).count();
     assert_eq!(damaged, outcomes.iter().filter(|outcome| outcome.is_err()).count());
     assert!((1..32).contains(&damaged), "{damaged} of 64 views touch the last group");

@@ -119,6 +119,8 @@ pub fn config() -> Config {
         decode_threads: 2,
         decoder: decoder(),
         file_cache_bytes: 1 << 20,
+        disk_cache: None,
+        read_ahead_bytes: 16 << 20,
         frame_cache_bytes: 1 << 30,
         patience: Duration::from_secs(10),
     }

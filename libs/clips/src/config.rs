@@ -2,20 +2,21 @@
 
 mod augment;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use augment::{Erasing, Fill, Jitter, RandAugment};
 
-/// What is read and what a model sees of it. Validated: a value of this type is usable.
+/// What is read and what a model sees of it. Validated: a value that was read is usable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawDataConfig")]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct DataConfig {
     /// Where the training clips are: a URL, or a path below the store's root.
     pub train: String,
     /// Where the held-out clips are.
     pub val: String,
     /// What is read of a clip's file.
-    #[serde(skip_serializing_if = "Reading::is_whole")]
+    #[serde(default, skip_serializing_if = "Reading::is_whole")]
     pub read: Reading,
     /// Frames of a clip that the model sees.
     pub frames: u32,
@@ -25,13 +26,18 @@ pub struct DataConfig {
     /// validation.
     pub short_side: [u32; 2],
     /// How it is drawn between the two.
+    #[serde(default)]
     pub jitter: Jitter,
     /// Side of the square crop, pixels.
     pub crop: u32,
+    /// How often a batch of training shows each of its clips, every time in another view.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub views: u32,
     /// Whether half of the training clips are mirrored. Where left and right are labels: off, or with `mirrored`.
+    #[serde(default)]
     pub flip: bool,
     /// Pairs of classes that a mirror makes of each other: the label of a mirrored clip is the other one's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mirrored: Vec<[String; 2]>,
     /// Operations on the colours and the place of training clips, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,28 +69,27 @@ impl Reading {
     }
 }
 
-/// As typed, before any check.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawDataConfig {
-    train: String,
-    val: String,
-    #[serde(default)]
-    read: Reading,
-    frames: u32,
-    stride: u32,
-    short_side: [u32; 2],
-    #[serde(default)]
-    jitter: Jitter,
-    crop: u32,
-    #[serde(default)]
-    flip: bool,
-    #[serde(default)]
-    mirrored: Vec<[String; 2]>,
-    rand_augment: Option<RandAugment>,
-    erasing: Option<Erasing>,
-    mean: [f32; 3],
-    std: [f32; 3],
+fn once() -> u32 {
+    1
+}
+
+fn is_once(views: &u32) -> bool {
+    *views == 1
+}
+
+impl Serialize for DataConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // What serde derives under `remote`, not this function.
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for DataConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        config.check().map_err(D::Error::custom)?;
+        Ok(config)
+    }
 }
 
 /// Why a `[data]` section is refused. Each names the field, its value and the bound.
@@ -135,86 +140,52 @@ pub enum ConfigError {
     },
 }
 
+/// Most views of one clip in a batch.
+const MAX_VIEWS: u32 = 16;
 /// Longest side that a frame may be scaled to, pixels.
 const MAX_SIDE: u32 = 2048;
 
-impl TryFrom<RawDataConfig> for DataConfig {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawDataConfig) -> Result<Self, ConfigError> {
-        for (field, url) in [("train", &raw.train), ("val", &raw.val)] {
+impl DataConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        for (field, url) in [("train", &self.train), ("val", &self.val)] {
             if url.trim().is_empty() {
                 return Err(ConfigError::Location { field });
             }
         }
-        range("frames", raw.frames, 1, 256)?;
-        range("stride", raw.stride, 1, 256)?;
-        let [low, high] = raw.short_side;
+        range("frames", self.frames, 1, 256)?;
+        range("stride", self.stride, 1, 256)?;
+        range("views", self.views, 1, MAX_VIEWS)?;
+        let [low, high] = self.short_side;
         range("short_side[0]", low, 8, MAX_SIDE)?;
         range("short_side[1]", high, 8, MAX_SIDE)?;
-        range("crop", raw.crop, 8, MAX_SIDE)?;
+        range("crop", self.crop, 8, MAX_SIDE)?;
         if low > high {
             return Err(ConfigError::Jitter { low, high });
         }
-        if raw.crop > low {
-            return Err(ConfigError::Crop { crop: raw.crop, short_side: low });
+        if self.crop > low {
+            return Err(ConfigError::Crop { crop: self.crop, short_side: low });
         }
-        for (mean, std) in raw.mean.iter().zip(&raw.std) {
+        for (mean, std) in self.mean.iter().zip(&self.std) {
             real("mean", *mean, 0.0)?;
             real("std", *std, 1e-3)?;
         }
-        check_mirrored(raw.flip, &raw.mirrored)?;
-        raw.rand_augment.map_or(Ok(()), |augment| augment.validate())?;
-        raw.erasing.map_or(Ok(()), |erasing| erasing.validate())?;
-        Ok(raw.checked())
+        check_mirrored(self.flip, &self.mirrored)?;
+        self.rand_augment.map_or(Ok(()), |augment| augment.validate())?;
+        self.erasing.map_or(Ok(()), |erasing| erasing.validate())
     }
-}
 
-impl RawDataConfig {
-    fn checked(self) -> DataConfig {
-        let Self {
-            train,
-            val,
-            read,
-            frames,
-            stride,
-            short_side,
-            jitter,
-            crop,
-            flip,
-            mirrored,
-            rand_augment,
-            erasing,
-            ..
-        } = self;
-        let Self { mean, std, .. } = self;
-        DataConfig {
-            train,
-            val,
-            read,
-            frames,
-            stride,
-            short_side,
-            jitter,
-            crop,
-            flip,
-            mirrored,
-            rand_augment,
-            erasing,
-            mean,
-            std,
-        }
-    }
-}
-
-impl DataConfig {
     /// Short side that frames are decoded at: the largest that any training view needs, so that a decoded clip serves
     /// every view of it; for validation the one that is shown.
     pub fn decoded_short_side(&self, training: bool) -> u32 {
         if training { self.short_side[1] } else { self.short_side[0] }
     }
 
-    /// Bytes of one clip in a batch.
+    /// Views that a batch shows of each of its clips.
+    pub fn views_of(&self, training: bool) -> u32 {
+        if training { self.views } else { 1 }
+    }
+
+    /// Bytes of one view of a clip in a batch.
     pub fn clip_bytes(&self) -> usize {
         self.frames as usize * self.crop as usize * self.crop as usize * 3
     }
@@ -280,13 +251,15 @@ mod tests {
     fn the_demo_section_parses() {
         let config: DataConfig = toml::from_str(DEMO).expect("valid");
         assert_eq!(config.clip_bytes(), 8 * 56 * 56 * 3);
-        assert_eq!(config.decoded_short_side(true), 72);
-        assert_eq!(config.decoded_short_side(false), 64);
+        assert_eq!([true, false].map(|training| config.decoded_short_side(training)), [72, 64]);
+        let twice: DataConfig = toml::from_str(&format!("views = 2\n{DEMO}")).expect("valid");
+        assert_eq!([true, false].map(|training| twice.views_of(training)), [2, 1]);
     }
 
     #[test]
     fn each_refusal_names_field_value_and_bound() {
         assert_eq!(with("frames = 8", "frames = 0"), "data.frames is 0, but must be from 1 to 256");
+        assert_eq!(with("flip = false", "views = 0"), "data.views is 0, but must be from 1 to 16");
         assert_eq!(with("stride = 4", "stride = 999"), "data.stride is 999, but must be from 1 to 256");
         assert_eq!(with("crop = 56", "crop = 65"), "data.crop is 65, but must be at most data.short_side[0] = 64");
         assert_eq!(

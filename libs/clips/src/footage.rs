@@ -18,6 +18,7 @@ pub(crate) fn config(frames: u32, stride: u32) -> DataConfig {
         short_side: [64, 72],
         jitter: Jitter::Uniform,
         crop: 56,
+        views: 1,
         flip: false,
         mirrored: Vec::new(),
         read: crate::config::Reading::Whole,

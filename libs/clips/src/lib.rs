@@ -8,7 +8,7 @@
 //! bytes ── Video::open ── View::indices ── Video::decode ──► Frames (short side of the data set, RGB24)
 //!                                                              │ View::write: resize, crop, flip; integers only
 //!                                                              ▼
-//!                                                      one row of a Batch (uint8, nthwc)
+//!                                                      one row of a Batch (uint8, nthwc), or one for each of its views
 //! ```
 //!
 //! Legend of axes: `n` clips, `t` frames, `h` rows, `w` columns, `c` channels (red, green, blue).
@@ -33,6 +33,6 @@ pub use container::{Member, ShardWriter};
 pub use decode::{Frames, Outline, Scaler, Video};
 pub use error::{Culprit, VideoError};
 pub use index::{Clip, Index, IndexError};
-pub use render::{render, wanted};
+pub use render::{indices, render, wanted, write};
 pub use transform::View;
 pub use views::{Layout, Placement, ViewConfig, ViewError, ViewPixels, show};

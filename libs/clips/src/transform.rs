@@ -62,6 +62,9 @@ impl Stream {
     }
 }
 
+/// The stream beside a clip's own that its further views are drawn from; others are in `augment`.
+const VIEWS: u64 = 3;
+
 fn unit(draw: u64) -> f64 {
     (draw >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -110,6 +113,13 @@ impl View {
             flip: config.flip && flip.of(2) == 1,
             augment: Augment::draw(config, seed),
         }
+    }
+
+    /// The seed of one of the views that a batch shows of a clip. The first has the clip's own, so that more views change
+    /// nothing of it.
+    pub fn seed_of(seed: u64, view: u32) -> u64 {
+        let mut views = Stream::aside(seed, VIEWS);
+        (0..view).fold(seed, |_, _| views.draw())
     }
 
     /// The view of validation: the middle of everything.
@@ -245,6 +255,15 @@ mod tests {
         assert_eq!(View::train(&config, 7), View::train(&config, 7));
         assert_ne!(View::train(&config, 7), View::train(&config, 8));
     }
+
+    /// Part of the checkpoint format: a resumed run must meet the same views.
+    #[test]
+    fn further_views_have_seeds_of_their_own_that_never_change() {
+        assert_eq!([0, 1, 2].map(|view| View::seed_of(7, view)), GOLDEN_SEEDS);
+        assert_ne!(View::seed_of(8, 1), View::seed_of(7, 1));
+    }
+
+    const GOLDEN_SEEDS: [u64; 3] = [7, 3_348_856_302_973_006_449, 1_713_045_363_199_913_294];
 
     #[test]
     fn switching_the_flip_on_moves_nothing_else() {

@@ -12,10 +12,10 @@ use runtime::exit::{Code, WithCode};
 use runtime::telemetry;
 
 use self::sheet::Sheet;
-use crate::actors::fetch;
+use crate::actors::reader::Reader;
 use crate::args::ViewArgs;
 use crate::data::dataset::{OpenError, Part};
-use crate::data::{ClipRef, recipe};
+use crate::data::{ClipRef, Pieces, recipe};
 use crate::decoder::wire::Which;
 use crate::decoder::{Decoder, Fault, Pool, Settings};
 use crate::error::RenderError;
@@ -32,7 +32,7 @@ pub async fn main(args: ViewArgs) -> anyhow::Result<Code> {
     let (key, label) = (&clip.clip().key, clip.clip().label);
     let class = clip.part.index.classes.get(label as usize).map_or("no name", String::as_str).to_owned();
     let not_shown = |reason: String| anyhow!("can't show the clip {key:?}: {reason}");
-    let file = fetch::fetch(&clip).await.map_err(|error| not_shown(error.to_string()))?;
+    let file = Reader::new(Pieces::new(0, None)).whole(&clip).await.map_err(|error| not_shown(error.to_string()))?;
     let pool = Pool::start(1, Settings::of_this_program()).await?;
     let seeds = args.seeds;
     let shown = pool.run(move |decoder| show(decoder, &file, (&config, seeds))).await?;
@@ -94,13 +94,13 @@ fn show(
             Which::Shown(Box::new(config.clone()), seed),
         )?;
         source_frames = held.source_frames;
-        let view = clips::wanted(config, seed);
-        let mut pixels = vec![0; config.clip_bytes()];
-        view.write(config, &held, &mut pixels);
-        let every = config.frames.div_ceil(MAX_COLUMNS);
-        let pictures = pixels.chunks_exact(clips::decode::frame_bytes(config.crop, config.crop));
-        rows.row((config.crop, config.crop), pictures.step_by(every as usize));
-        legend.push(line(config, (seed, &view), source_frames));
+        for view in clips::wanted(config, seed) {
+            let pixels = clips::write(config, std::slice::from_ref(&view), &held);
+            let every = config.frames.div_ceil(MAX_COLUMNS);
+            let pictures = pixels.chunks_exact(clips::decode::frame_bytes(config.crop, config.crop));
+            rows.row((config.crop, config.crop), pictures.step_by(every as usize));
+            legend.push(line(config, (seed, &view), source_frames));
+        }
     }
     // As many of the source as fit under the others, as large as those.
     let first = decoder.frames(file, config.crop, Which::Spread(1))?;
