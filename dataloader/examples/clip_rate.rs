@@ -80,7 +80,7 @@ impl Bench {
     fn frames(&mut self, ask: &Ask, seed: u64) -> anyhow::Result<(Frames, usize)> {
         let Held { file, frames, outline } = &self.held[&ask.file];
         let side = self.config.decoded_short_side(true);
-        let wanted = clips::wanted(&self.config, Some(seed)).indices(&self.config, *frames);
+        let wanted = clips::indices(&self.config, &clips::wanted(&self.config, Some(seed)), *frames);
         let decoded = match ask.path.as_str() {
             "library" => (Video::open(file.clone())?.decode(&wanted, side, &mut self.scaler)?, file.len()),
             "child" => {
@@ -116,7 +116,7 @@ impl Bench {
             std::fs::write(path, last.pixels())?;
         }
         let source = self.held[&ask.file].frames;
-        let first = |&seed: &u64| clips::wanted(&self.config, Some(seed)).indices(&self.config, source)[0];
+        let first = |&seed: &u64| clips::indices(&self.config, &clips::wanted(&self.config, Some(seed)), source)[0];
         let starts = ask.seeds.iter().map(first).collect();
         let Frames { width, height, source_frames, .. } = last;
         Ok(Answer { seconds, core_seconds, starts, width, height, source_frames, bytes })

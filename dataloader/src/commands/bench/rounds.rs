@@ -94,7 +94,8 @@ struct Decoded {
 impl Bench {
     /// Starts the service's stages, without caches: each clip is read and decoded each time.
     pub async fn start(set: Arc<DataSet>, meter: Arc<Meter>, effort: Effort) -> anyhow::Result<Self> {
-        let (fetch, _) = Actor::spawn(None, FetchActor, FetchArgs { cache_bytes: 0 }).await?;
+        let args = FetchArgs { cache_bytes: 0, disk: None, ahead_bytes: 0 };
+        let (fetch, _) = Actor::spawn(None, FetchActor, args).await?;
         let frames = Arc::new(FrameCache::new(0));
         let args =
             DecodeArgs { decoders: effort.decoders, settings: effort.settings.clone(), frames: Arc::clone(&frames) };
@@ -270,9 +271,7 @@ fn decoded(set: &DataSet, decoder: &mut Decoder, (held, slice): (&[Held], Durati
         let (clip, making) = timed(|| decoder.clip(file, config, *seed));
         match (frames, clip) {
             (Ok(frames), Ok(clip)) => {
-                let mut pixels = vec![0; config.clip_bytes()];
-                let view = clips::wanted(config, *seed);
-                let ((), viewing) = timed(|| view.write(config, &frames, &mut pixels));
+                let (_, viewing) = timed(|| clips::write(config, &clips::wanted(config, *seed), &frames));
                 decode.add(decoding);
                 transform.add(viewing);
                 both.add(making);
