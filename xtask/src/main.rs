@@ -8,6 +8,7 @@ mod gate;
 mod interop;
 mod process;
 mod setup;
+mod stores;
 mod tidy;
 mod workspace;
 
@@ -45,6 +46,8 @@ enum Task {
     Tidy,
     /// Exchanges weights with PyTorch in both directions and compares what both compute; some minutes
     Interop(InteropArgs),
+    /// Runs the tests of stores against a real S3 server, SeaweedFS, which it fetches (48 MB)
+    Stores,
     /// Formats, and applies what clippy can fix by itself
     Fix,
 }
@@ -94,6 +97,7 @@ fn run(args: Args) -> Result<()> {
         Task::Ci => Gate::new(&workspace).run(),
         Task::Tidy => tidy::run(&workspace),
         Task::Interop(args) => interop::run(&workspace, &args),
+        Task::Stores => stores::run(&workspace),
         Task::Fix => gate::fix(&workspace),
     }
 }
