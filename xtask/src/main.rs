@@ -10,6 +10,7 @@ mod interop;
 mod process;
 mod rehearse;
 mod setup;
+mod stores;
 mod tidy;
 mod workspace;
 
@@ -53,6 +54,8 @@ enum Task {
     Images,
     /// Exchanges weights with PyTorch in both directions and compares what both compute; some minutes
     Interop(InteropArgs),
+    /// Runs the tests of stores against a real S3 server, SeaweedFS, which it fetches (48 MB)
+    Stores,
     /// Formats, and applies what clippy can fix by itself
     Fix,
 }
@@ -105,6 +108,7 @@ fn run(args: Args) -> Result<()> {
         Task::Rehearse => rehearse::run(&workspace),
         Task::Images => rehearse::images(&workspace),
         Task::Interop(args) => interop::run(&workspace, &args),
+        Task::Stores => stores::run(&workspace),
         Task::Fix => gate::fix(&workspace),
     }
 }

@@ -3,12 +3,15 @@
 mod faulty;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cluster::ids::{GenerationNumber, RunName};
 use cluster::ledger::Entry;
 use cluster::report::Commit;
+use faults::S3;
+use futures::future::join_all;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -73,13 +76,25 @@ impl Bench {
     }
 }
 
-/// Runs `test` on a memory store, on a local one, and below a prefix.
+/// Runs `test` on a memory store, on a local one, below a prefix, on S3 in this process, and on the server that
+/// `VARED_TEST_S3` names (`cargo xtask stores` starts one).
 async fn everywhere<F: AsyncFn(Bench)>(test: F) {
     let folder = tempfile::tempdir().expect("a folder");
     let local = LocalFileSystem::new_with_prefix(folder.path()).expect("opens");
     test(Bench::on(Arc::new(InMemory::new()), "").await).await;
     test(Bench::on(Arc::new(local), "").await).await;
     test(Bench::on(Arc::new(InMemory::new()), "team/vared").await).await;
+    let server = S3::start().await.expect("starts");
+    test(on_s3(server.address()).await).await;
+    if let Ok(address) = std::env::var("VARED_TEST_S3") {
+        test(on_s3(address.parse().expect("VARED_TEST_S3 is HOST:PORT")).await).await;
+    }
+}
+
+async fn on_s3(address: SocketAddr) -> Bench {
+    let url = format!("s3://bucket/{}", uuid::Uuid::new_v4());
+    let store = runtime::store::open_with(&url, &S3::settings(address)).expect("opens");
+    Bench::on(store.store, store.root.as_ref()).await
 }
 
 #[tokio::test]
@@ -256,6 +271,21 @@ async fn of_two_writers_the_older_is_fenced() {
         assert!(matches!(&error, JournalError::Fenced { path } if path.ends_with("00000002.json")), "{error}");
         let (_, entries) = Journal::<Entry>::open(bench.place.clone(), run()).await.expect("opens");
         assert_eq!(entries[1..], [opened("newer")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_many_writers_at_once_one_owns_the_run() {
+    everywhere(async |bench| {
+        let open = || Journal::<Entry>::open(bench.place.clone(), run());
+        let mut journals: Vec<_> =
+            join_all((0..8).map(|_| open())).await.into_iter().map(|opened| opened.expect("opens").0).collect();
+        let entry = opened("one of eight");
+        let outcomes = join_all(journals.iter_mut().map(|journal| journal.append(&entry))).await;
+        let fenced = outcomes.iter().filter(|outcome| matches!(outcome, Err(JournalError::Fenced { .. }))).count();
+        assert_eq!((outcomes.iter().filter(|outcome| outcome.is_ok()).count(), fenced), (1, 7), "{outcomes:?}");
+        assert_eq!(open().await.expect("opens").1.len(), 2);
     })
     .await;
 }

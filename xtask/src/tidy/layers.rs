@@ -86,7 +86,7 @@ const LAYERS: [Layer; 14] = [
 ];
 
 /// Crates that prove and never ship: they may use everything.
-const PROOFS: [&str; 2] = ["sim", "bench"];
+const PROOFS: [&str; 3] = ["sim", "bench", "faults"];
 
 /// Checks every crate of the workspace.
 pub fn check(graph: &Graph, root: &Path) -> Vec<Finding> {

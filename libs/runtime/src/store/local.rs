@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use object_store::local::LocalFileSystem;
 
+use super::guard::Policy;
 use super::{Store, StoreError};
 
 /// Opens `folder`. Only its last part is created: a longer missing path is more likely a typing error.
@@ -40,7 +41,7 @@ pub(super) fn open(url: &str, folder: &Path, create: bool) -> Result<Store, Stor
     let url = url::Url::from_directory_path(&absolute)
         .map(|url| url.as_str().trim_end_matches('/').to_owned())
         .expect("an absolute path is a file URL");
-    Ok(Store { store: Arc::new(store), root: object_store::path::Path::default(), url })
+    Ok(Store::guarded(Arc::new(store), object_store::path::Path::default(), url, Policy::NEAR))
 }
 
 fn no_parent(url: &str, folder: &Path) -> StoreError {

@@ -7,6 +7,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use super::Store;
+use super::guard::Policy;
 
 static BY_NAME: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
 
@@ -15,7 +16,7 @@ pub(super) fn open(url: &url::Url) -> Store {
     let name = url.host_str().unwrap_or_default();
     let store = if name.is_empty() { Arc::default() } else { named(name) };
     let root = Path::from(url.path());
-    Store { store, root, url: url.as_str().trim_end_matches('/').to_owned() }
+    Store::guarded(store, root, url.as_str().trim_end_matches('/').to_owned(), Policy::NEAR)
 }
 
 fn named(name: &str) -> Arc<InMemory> {

@@ -1,21 +1,12 @@
 //! An S3 bucket, or a server that speaks its protocol.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
-use super::{Store, StoreError};
-
-/// Whole request; the library's 30 s would cut the upload of a large object on a slow line.
-const REQUEST: Duration = Duration::from_secs(180);
-/// Between two reads of one body: a stalled body is noticed long before [`REQUEST`].
-const READ: Duration = Duration::from_secs(20);
-const CONNECT: Duration = Duration::from_secs(5);
-/// After that a request's failure is told, so that whoever waits can decide.
-const RETRIES: Duration = Duration::from_secs(60);
+use super::client::{self, Settings};
+use super::{Store, StoreError, profile};
 
 /// Where credentials can come from; one of them must be set.
 const CREDENTIALS: [&str; 6] = [
@@ -35,18 +26,33 @@ pub(super) fn open(
 ) -> Result<Store, StoreError> {
     let malformed = |cause: &str| StoreError::Malformed { url: text.to_owned(), cause: cause.to_owned() };
     let bucket = url.host_str().filter(|name| !name.is_empty()).ok_or_else(|| malformed("it names no bucket"))?;
-    let settings: Vec<(String, String)> =
-        environment.filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()).collect();
+    let environment = client::settings(environment, &["AWS_", "HOME"]);
+    let settings = match profile::read(&environment) {
+        Ok(from_files) => with_profile(environment, from_files),
+        Err(cause) => return Err(StoreError::Profile { url: text.to_owned(), cause }),
+    };
     // Without this check the library would look for a machine role at a link-local address, for minutes.
-    if !settings.iter().any(|(name, _)| CREDENTIALS.contains(&name.as_str())) {
-        return Err(StoreError::NoCredentials { url: text.to_owned() });
+    if !CREDENTIALS.iter().any(|name| client::value(&settings, name).is_some()) {
+        return Err(StoreError::no_credentials(text, S3_SETTINGS));
     }
     let store = builder(&settings)
         .with_bucket_name(bucket)
         .build()
         .map_err(|source| StoreError::Settings { url: text.to_owned(), source })?;
     let root = Path::from_url_path(url.path()).map_err(|error| malformed(&error.to_string()))?;
-    Ok(Store { store: Arc::new(store), root, url: text.trim_end_matches('/').to_owned() })
+    Ok(Store::remote(Arc::new(store), root, text))
+}
+
+const S3_SETTINGS: &str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION, AWS_ENDPOINT where needed) or \
+                           AWS_PROFILE, run with a web identity or container role, let AWS_METADATA_ENDPOINT name the \
+                           service that hands out the machine's role, or set AWS_SKIP_SIGNATURE=true for a public bucket";
+
+/// What is set in the environment wins over the files.
+fn with_profile(mut environment: Settings, from_files: Settings) -> Settings {
+    let new = from_files.into_iter().filter(|(name, _)| client::value(&environment, name).is_none());
+    let new: Vec<_> = new.collect();
+    environment.extend(new);
+    environment
 }
 
 fn builder(settings: &[(String, String)]) -> AmazonS3Builder {
@@ -58,15 +64,10 @@ fn builder(settings: &[(String, String)]) -> AmazonS3Builder {
             builder = builder.with_config(key, value);
         }
     }
-    let client = ClientOptions::new()
-        .with_timeout(REQUEST)
-        .with_read_timeout(READ)
-        .with_connect_timeout(CONNECT)
-        // A plain endpoint was asked for by name (a server in the cluster): no second switch for it.
-        .with_allow_http(plain_http);
     builder
-        .with_client_options(client)
-        .with_retry(RetryConfig { backoff: BackoffConfig::default(), max_retries: 10, retry_timeout: RETRIES })
+        // A plain endpoint was asked for by name (a server in the cluster): no second switch for it.
+        .with_client_options(client::options(plain_http))
+        .with_retry(client::no_retries())
         .with_conditional_put(S3ConditionalPut::ETagMatch)
 }
 
@@ -97,5 +98,24 @@ mod tests {
     fn a_url_without_a_bucket_is_refused() {
         let text = opened("s3:///x", &[("AWS_ACCESS_KEY_ID", "k")]).expect_err("no bucket").to_string();
         assert!(text.contains("names no bucket"), "{text}");
+    }
+
+    #[test]
+    fn a_profile_opens_a_bucket_and_a_missing_one_is_named_with_its_files() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("credentials");
+        std::fs::write(&file, "[lab]\naws_access_key_id = k\naws_secret_access_key = s\n").expect("writes");
+        let file = file.to_str().expect("utf-8");
+        let with = |name| opened("s3://clips", &[("AWS_SHARED_CREDENTIALS_FILE", file), ("AWS_PROFILE", name)]);
+        with("lab").expect("opens");
+        let text = with("lap").expect_err("no such profile").to_string();
+        assert!(text.contains("s3://clips") && text.contains("\"lap\"") && text.contains(file), "{text}");
+    }
+
+    #[test]
+    fn a_public_bucket_needs_no_key_but_says_so() {
+        opened("s3://clips", &[("AWS_SKIP_SIGNATURE", "true")]).expect("opens");
+        opened("s3://clips", &[("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/x")])
+            .expect("opens");
     }
 }

@@ -1,3 +1,11 @@
+use std::fmt;
+
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, PutMultipartOptions, PutResult,
+};
+
 use super::*;
 
 fn refusal(url: &str) -> String {
@@ -43,7 +51,7 @@ fn a_file_in_the_way_is_named() {
 fn an_unknown_scheme_is_told_with_what_to_use() {
     for url in ["", "ftp://x/y", "file://relative/x"] {
         let text = refusal(url);
-        assert!(text.contains("use a folder, file:///…, s3://BUCKET/PREFIX or memory://"), "{text}");
+        assert!(text.contains("use a folder, file:///…, s3://BUCKET/PREFIX"), "{text}");
     }
 }
 
@@ -88,4 +96,69 @@ async fn files_of_others_are_found_by_the_names_that_they_have() {
         assert_eq!(read, name.as_bytes());
     }
     assert_eq!(store.path("../x").as_ref(), "%2E%2E/x");
+}
+
+/// A store whose conditional creates are none, or look first and write then.
+#[derive(Debug)]
+struct Careless {
+    inner: InMemory,
+    looks: bool,
+}
+
+impl fmt::Display for Careless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("careless")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Careless {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, _: PutOptions) -> Result<PutResult, Error> {
+        let is_there = self.inner.head(location).await.is_ok();
+        tokio::task::yield_now().await;
+        if self.looks && is_there {
+            return Err(Error::AlreadyExists { path: location.to_string(), source: "it is there".into() });
+        }
+        self.inner.put(location, payload).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        to: &Path,
+        with: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>, Error> {
+        self.inner.put_multipart_opts(to, with).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult, Error> {
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path, Error>>) -> BoxStream<'static, Result<Path, Error>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta, Error>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult, Error> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<(), Error> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[tokio::test]
+async fn the_probe_tells_stores_without_conditional_creates_from_ones_that_lose_races() {
+    for (looks, expected) in
+        [(false, "ignores conditional creates"), (true, "let 4 of 4 writers create the same object")]
+    {
+        let careless = Arc::new(Careless { inner: InMemory::new(), looks });
+        let store = Store::guarded(careless, Path::default(), "s3://careless".to_owned(), Policy::NEAR);
+        let text = store.probe().await.expect_err("it is careless").to_string();
+        assert!(text.contains("s3://careless") && text.contains(expected), "{text}");
+    }
 }

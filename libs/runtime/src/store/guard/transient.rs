@@ -1,0 +1,28 @@
+//! Which failures may pass.
+
+use std::error::Error as _;
+
+use object_store::Error;
+
+/// Whether another attempt may end differently. What is missing, forbidden or asked for wrongly stays so.
+pub(super) fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::JoinError { .. } => true,
+        Error::Generic { .. } => {
+            let chain = std::iter::successors(error.source(), |link| (*link).source());
+            !chain.map(ToString::to_string).any(|text| is_final(&text))
+        }
+        _ => false,
+    }
+}
+
+/// object_store keeps the type of these errors to itself: their texts are all there is (version 0.14; the tests of
+/// `tests/faults.rs` notice when they change).
+fn is_final(text: &str) -> bool {
+    let refused = text.strip_prefix("Server returned non-2xx status code: ").is_some_and(|status| {
+        // 408: too slow; 429: too many requests.
+        status.starts_with('4') && !status.starts_with("408") && !status.starts_with("429")
+    });
+    let beyond = ["Wanted range", "Range started", "Range ended", "Requested "];
+    refused || beyond.iter().any(|start| text.starts_with(start))
+}
