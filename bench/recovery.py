@@ -33,7 +33,7 @@ name = "recovery"
 seed = 3
 lanes = 2
 batch_clips = 16
-checkpoint_every_steps = 25
+checkpoint_every_steps = 5
 threads = 1
 [data]
 train = "data/train"
