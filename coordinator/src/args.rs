@@ -17,9 +17,16 @@ pub struct Args {
     #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: u32,
 
-    /// Workers to go on with when others were lost and did not come back (default: all of them).
+    /// Workers to go on with at once when others are lost; whoever comes back is taken in after a step (default: all of
+    /// them: the run waits for the lost ones).
     #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..))]
     pub min_workers: Option<u32>,
+
+    /// Workers to launch beyond those that train: they wait, ready, and take a lost one's place. Elsewhere started workers
+    /// (--external) wait by themselves when all places are taken.
+    #[arg(long, value_name = "K", default_value_t = 0, conflicts_with = "external",
+          value_parser = clap::value_parser!(u32).range(..=1024))]
+    pub spares: u32,
 
     /// What to train: the name of a recipe that comes with the program, or the path of a .toml file (default: the
     /// run's own recipe if it exists, else demo).

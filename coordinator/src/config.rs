@@ -21,6 +21,8 @@ pub struct Config {
     pub workers: u32,
     /// Workers to go on with.
     pub min_workers: u32,
+    /// Workers to launch beyond them.
+    pub spares: u32,
     /// The run's name.
     pub run: RunName,
     /// The recipe, if one was asked for.
@@ -79,6 +81,7 @@ impl Config {
         Ok(Self {
             workers,
             min_workers,
+            spares: args.spares,
             run,
             asked,
             assignments: args.assignments,
@@ -133,7 +136,7 @@ impl Config {
         if self.programs.is_none() {
             return Vec::new();
         }
-        let workers = (0..self.workers).map(|i| format!("worker-{i}"));
+        let workers = (0..self.workers.saturating_add(self.spares)).map(|i| format!("worker-{i}"));
         let names = std::iter::once("loader-0".to_owned()).chain(workers);
         names.map(|name| name.parse().expect("made of letters, a dash and digits")).collect()
     }

@@ -124,6 +124,7 @@ fn announce(config: &Config, prepared: &Prepared, url: &str) {
         prepared.recipe.name(),
         prepared.store.url
     ));
+    telemetry::print_error(format_args!("limits, from {}", config.limits));
     if let Some(commit) = prepared.ledger.last_commit() {
         telemetry::print_error(format_args!("going on from step {} ({})", commit.step, commit.prefix));
     }

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one line of JSON for everything that a reader of the run may want to plot.
 //!
 //! The file is only appended to, over all starts of a run. Steps after the last checkpoint come again when a run was
-//! set back, with a higher generation: the last line of a step counts.
+//! set back, with a higher generation: the last line of a step counts. `formed` says that a generation steps.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -55,11 +55,16 @@ impl MetricsLog {
             Notice::Committed(commit) => self.write("committed", commit),
             Notice::Quarantined { key, reason } => self.write("quarantined", json!({ "key": key, "reason": reason })),
             Notice::Generation { assembly, why } => self.write("generation", generation(assembly, why)),
-            Notice::SetBack { cause, count, .. } => self.write("set_back", json!({ "cause": cause, "count": count })),
+            Notice::SetBack { cause, generation, count, .. } => {
+                self.write("set_back", json!({ "cause": cause, "generation": generation, "count": count }));
+            }
             Notice::Planned { data_set, total_steps } => {
                 self.write("planned", json!({ "data_set": data_set, "total_steps": total_steps }));
             }
-            Notice::Waiting { .. } | Notice::Formed { .. } | Notice::Draining { .. } | Notice::Warning(_) => {}
+            Notice::Formed { generation, step } => {
+                self.write("formed", json!({ "generation": generation, "step": step }));
+            }
+            Notice::Waiting { .. } | Notice::Draining { .. } | Notice::Warning(_) => {}
         }
     }
 
@@ -78,8 +83,15 @@ impl MetricsLog {
 
 fn generation(assembly: &cluster::command::Assembly, why: &str) -> Value {
     let workers: Vec<String> = assembly.workers.iter().map(|member| member.name.to_string()).collect();
-    let restore = assembly.restore.as_ref().map(|commit| commit.prefix.clone());
-    json!({ "generation": assembly.generation, "workers": workers, "restore": restore, "why": why })
+    let source = assembly.start.source().and_then(|rank| workers.get(rank as usize));
+    json!({
+        "generation": assembly.generation,
+        "workers": workers,
+        "step": assembly.start.step(),
+        "restore": assembly.start.prefix(),
+        "source": source,
+        "why": why,
+    })
 }
 
 /// The evaluations that earlier starts of the run left in its file. A line that can't be read is skipped: the file is

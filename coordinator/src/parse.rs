@@ -43,6 +43,9 @@ pub fn event(member: &Member, message: wire::FromMember) -> Result<Option<Event>
         Some(Wire::Formed(formed)) => {
             Event::Formed { member, generation: GenerationNumber(formed.generation), step: formed.step }
         }
+        Some(Wire::Held(held)) => {
+            Event::Held { member, generation: GenerationNumber(held.generation), step: held.step }
+        }
         Some(Wire::StepDone(done)) => Event::StepDone(step_report(&done)),
         Some(Wire::Evaluated(done)) => Event::Evaluated(evaluation(&done)),
         Some(Wire::Stored(stored)) => Event::Stored(Stored {
@@ -119,6 +122,9 @@ fn evaluation(done: &wire::Evaluated) -> Evaluation {
 pub fn order(order: Order) -> wire::ToMember {
     let command = match order {
         Order::Sit(seat) => to_member::Command::Generation(generation(&seat)),
+        Order::Halt { generation, after_step } => {
+            to_member::Command::Halt(wire::Halt { generation: generation.0, after_step })
+        }
         Order::Committed(commit) => {
             to_member::Command::Committed(wire::Committed { step: commit.step, prefix: commit.prefix })
         }
@@ -137,10 +143,11 @@ fn generation(seat: &Seat) -> wire::Generation {
         world: u32::try_from(assembly.workers.len()).expect("a world is counted in u32"),
         first_lane: seat.lanes.start,
         lane_count: seat.lanes.end - seat.lanes.start,
-        restore: assembly.restore.as_ref().map(|commit| commit.prefix.clone()).unwrap_or_default(),
+        restore: assembly.start.prefix().unwrap_or_default().to_owned(),
         loaders: assembly.loaders.clone(),
         data_set: Some(wire::DataSet { train_clips, val_clips, digest, classes }),
         workers: assembly.workers.iter().map(|member| member.name.to_string()).collect(),
+        source: assembly.start.source(),
     }
 }
 

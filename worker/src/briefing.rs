@@ -34,12 +34,23 @@ pub struct Order {
     pub seat: Seat,
     /// The data.
     pub data: DataFacts,
-    /// The checkpoint to start from; `None`: from the seed.
-    pub restore: Option<String>,
+    /// Where the state comes from.
+    pub origin: Origin,
     /// The loaders to ask.
     pub loaders: Vec<String>,
     /// What there is to do.
     pub course: Course,
+}
+
+/// Where a generation's state comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The run's seed.
+    Seed,
+    /// The checkpoint with this prefix.
+    Checkpoint(String),
+    /// The worker of this rank.
+    Survivor(u32),
 }
 
 impl Briefing {
@@ -75,6 +86,14 @@ impl Briefing {
         if generation.rank >= generation.world || generation.lane_count == 0 {
             return Err(malformed("its rank or its lanes are out of bounds"));
         }
+        let origin = match (generation.source, generation.restore) {
+            (Some(source), _) if source >= generation.world => {
+                return Err(malformed("its source is none of its ranks"));
+            }
+            (Some(source), _) => Origin::Survivor(source),
+            (None, prefix) if prefix.is_empty() => Origin::Seed,
+            (None, prefix) => Origin::Checkpoint(prefix),
+        };
         let course = Course {
             plan: self.recipe.plan(data.train_clips).map_err(configuration)?,
             epochs: self.recipe.epochs(),
@@ -96,7 +115,7 @@ impl Briefing {
                 digest: data.digest,
                 classes: data.classes,
             },
-            restore: Some(generation.restore).filter(|prefix| !prefix.is_empty()),
+            origin,
             loaders: generation.loaders,
             course,
         })
@@ -162,6 +181,7 @@ epochs = 3
                 classes: vec!["still".to_owned()],
             }),
             workers: vec!["worker-0".to_owned()],
+            source: None,
         }
     }
 
@@ -169,7 +189,7 @@ epochs = 3
     fn a_welcome_and_a_generation_are_understood() {
         let briefing = Briefing::parse(&welcome()).expect("good");
         let order = briefing.order(generation()).expect("good");
-        assert_eq!((order.seat.lanes.clone(), order.restore.clone()), (0..2, None));
+        assert_eq!((order.seat.lanes.clone(), order.origin.clone()), (0..2, Origin::Seed));
         assert_eq!(order.course.total_steps(), 8);
     }
 
@@ -186,6 +206,7 @@ epochs = 3
         let spoilt: BTreeMap<&str, wire::Generation> = BTreeMap::from([
             ("data set", wire::Generation { data_set: None, ..generation() }),
             ("lanes", wire::Generation { first_lane: 1, ..generation() }),
+            ("source", wire::Generation { source: Some(1), ..generation() }),
             ("rank", wire::Generation { rank: 1, ..generation() }),
         ]);
         for (word, generation) in spoilt {

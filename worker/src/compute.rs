@@ -35,6 +35,26 @@ pub struct DataFacts {
     pub classes: Vec<String>,
 }
 
+/// Where a generation's state comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// From the run's seed.
+    Seed,
+    /// From these objects of a checkpoint.
+    Checkpoint(Objects),
+    /// From what the worker of this rank holds, by broadcast.
+    Survivor(u32),
+}
+
+/// What a worker wishes all to do after a step; whatever one wishes, all hear of in the same step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Stop: others want in.
+    pub pause: bool,
+    /// Leave a checkpoint and stop.
+    pub drain: bool,
+}
+
 /// The objects of a checkpoint, by name.
 pub type Objects = BTreeMap<String, Bytes>;
 
@@ -70,8 +90,8 @@ pub struct Stepped {
     pub compute_seconds: f32,
     /// Summing over workers.
     pub reduce_seconds: f32,
-    /// Some worker wants to stop: all do after this step.
-    pub drain: bool,
+    /// What some worker wishes all to do after this step.
+    pub wish: Wish,
 }
 
 /// A figure's spread over clips.
@@ -104,12 +124,15 @@ pub struct Evaluated {
 
 /// A device with a trainer on it. All calls block and come from one thread.
 pub trait Compute: 'static {
-    /// Drops what an older generation left, joins the group of `seat`, and starts from `objects` (else from the seed).
+    /// Joins the group of `seat` and takes the state that it starts from; whatever else this device held is dropped.
     /// Returns the number of steps applied: the next step's number.
-    fn form(&mut self, seat: &Seat, data: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError>;
+    fn form(&mut self, seat: &Seat, data: &DataFacts, start: &Start) -> Result<u64, WorkerError>;
+
+    /// Leaves the group and keeps the state. Returns the number of steps applied in it; `None` if it is not whole.
+    fn halt(&mut self) -> Option<u64>;
 
     /// Does a step with one batch for each of the seat's lanes, in order. All ranks together.
-    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError>;
+    fn step(&mut self, batches: Vec<Batch>, wish: Wish) -> Result<Stepped, WorkerError>;
 
     /// Lets one batch of this rank's lanes pass for its batch-norm statistics alone, under weights that stand still.
     fn refresh_norms(&mut self, batches: Vec<Batch>) -> Result<(), WorkerError>;

@@ -12,6 +12,7 @@ pub mod profile;
 mod recipe;
 pub mod redundancy;
 mod rendezvous;
+mod state;
 
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
@@ -19,17 +20,17 @@ use std::sync::Arc;
 use cluster::limits::Limits;
 use cluster::recipe::Recipe;
 use collective::{Address, Group, Member};
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tonic::transport::Channel;
-use train::{ClipBatch, EvalReport, Range, Saved, StepReport, TrainError, Trainer};
+use train::{ClipBatch, EvalReport, Range, StepReport, TrainError, Trainer};
 
 use crate::briefing::Briefing;
-use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
+use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Start, Stepped, Wish};
 use crate::config::DeviceChoice;
 use crate::error::{WorkerError, in_one_line};
 use recipe::Sections;
 use rendezvous::RendezvousStore;
+use state::Current;
 
 /// A device with a trainer on it.
 pub struct Device {
@@ -41,23 +42,6 @@ pub struct Device {
     channel: Channel,
     runtime: Handle,
     current: Option<Current>,
-}
-
-/// What belongs to one generation.
-struct Current {
-    trainer: Trainer,
-    lanes: std::ops::Range<u32>,
-    data: DataFacts,
-}
-
-/// The object `run.json` of a checkpoint.
-#[derive(Debug, Serialize, Deserialize)]
-struct RunState {
-    recipe_digest: String,
-    recipe: String,
-    data_digest: String,
-    classes: Vec<String>,
-    progress: serde_json::Value,
 }
 
 impl Device {
@@ -83,9 +67,22 @@ impl Device {
         })
     }
 
+    fn current(&self) -> Result<&Current, WorkerError> {
+        self.current.as_ref().ok_or_else(no_generation)
+    }
+
     fn trainer(&mut self) -> Result<&mut Trainer, WorkerError> {
-        let none = || WorkerError::Compute("the device was asked to compute outside of a generation".to_owned());
-        Ok(&mut self.current.as_mut().ok_or_else(none)?.trainer)
+        Ok(&mut self.current.as_mut().ok_or_else(no_generation)?.trainer)
+    }
+
+    /// Meets the others, takes the state over from the one who has it, and makes sure that all hold the same.
+    fn join_group(&self, current: &mut Current, seat: &Seat, start: &Start) -> Result<u64, WorkerError> {
+        let mut group = self.meet(seat)?;
+        if let Start::Survivor(source) = start {
+            self.share(current, &mut group, *source)?;
+        }
+        current.trainer.set_group(Some(group), seat.lanes.clone()).map_err(fault)?;
+        Ok(current.trainer.step_number())
     }
 
     fn meet(&self, seat: &Seat) -> Result<Group, WorkerError> {
@@ -108,30 +105,27 @@ impl Device {
 }
 
 impl Compute for Device {
-    fn form(&mut self, seat: &Seat, data: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError> {
+    fn form(&mut self, seat: &Seat, data: &DataFacts, start: &Start) -> Result<u64, WorkerError> {
         // First: peers that still wait for this worker in the old group see its connection break.
-        self.current = None;
-        let config = self.sections.train_config(&self.recipe, data)?;
-        let mut trainer = Trainer::new(config, self.device).map_err(fault)?;
-        match objects {
-            Some(objects) => restore(&mut trainer, objects)?,
-            None => {
-                if let Some(weights) = self.sections.start()? {
-                    trainer.start_from(&weights).map_err(fault)?;
-                }
-            }
-        }
-        let group = self.meet(seat)?;
-        trainer.set_group(Some(group), seat.lanes.clone()).map_err(fault)?;
-        let step = trainer.step_number();
-        self.current = Some(Current { trainer, lanes: seat.lanes.clone(), data: data.clone() });
-        Ok(step)
+        self.halt();
+        let mut current = self.prepare(seat, data, start)?;
+        let step = self.join_group(&mut current, seat, start);
+        // Whatever has failed: what was held is still held, unless it was being taken over.
+        self.current = Some(current);
+        step
     }
 
-    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError> {
+    fn halt(&mut self) -> Option<u64> {
+        let all = 0..self.recipe.run().lanes;
+        let current = self.current.as_mut()?;
+        current.trainer.set_group(None, all).expect("without a group a trainer carries all lanes");
+        current.is_whole.then(|| current.trainer.step_number())
+    }
+
+    fn step(&mut self, batches: Vec<Batch>, wish: Wish) -> Result<Stepped, WorkerError> {
         let keys: Vec<String> = batches.iter().map(|batch| batch.keys.join(", ")).collect();
         let batches: Vec<ClipBatch> = batches.into_iter().map(clip_batch).collect();
-        let outcome = self.trainer()?.step(&batches, drain);
+        let outcome = self.trainer()?.step(&batches, train::Wish { pause: wish.pause, drain: wish.drain });
         if let (Err(TrainError::NotFinite { step, lanes, .. }), Some(current)) = (&outcome, &self.current) {
             // In this worker's log: nobody else knows them.
             lost_clips(current.lanes.clone(), lanes, &keys)
@@ -164,43 +158,12 @@ impl Compute for Device {
     }
 
     fn snapshot(&mut self) -> Result<Objects, WorkerError> {
-        let snapshot = self.trainer()?.snapshot().map_err(fault)?;
-        let data = self.current.as_ref().map(|current| current.data.clone());
-        let data = data.expect("a trainer and its data come together");
-        let state = RunState {
-            recipe_digest: self.recipe.digest().to_owned(),
-            recipe: self.recipe.text().to_owned(),
-            data_digest: data.digest,
-            classes: data.classes,
-            progress: snapshot.progress,
-        };
-        let state = serde_json::to_vec_pretty(&state).expect("strings and JSON always serialise");
-        let average = snapshot.average.map(|average| (checkpoint::layout::AVERAGE.to_owned(), average.into()));
-        let objects = [
-            (checkpoint::layout::MODEL.to_owned(), snapshot.model.into()),
-            (checkpoint::layout::OPTIMIZER.to_owned(), snapshot.optimizer.into()),
-            (checkpoint::layout::RUN.to_owned(), state.into()),
-        ];
-        Ok(objects.into_iter().chain(average).collect())
+        self.objects(self.current()?)
     }
 }
 
-fn restore(trainer: &mut Trainer, objects: &Objects) -> Result<(), WorkerError> {
-    let object = |name: &str| {
-        let missing =
-            || WorkerError::Configuration(format!("the checkpoint holds no {name}: an older version wrote it"));
-        objects.get(name).ok_or_else(missing)
-    };
-    let state: RunState = serde_json::from_slice(object(checkpoint::layout::RUN)?).map_err(|error| {
-        WorkerError::Configuration(format!("the checkpoint's {} can't be read: {error}", checkpoint::layout::RUN))
-    })?;
-    let saved = Saved {
-        model: object(checkpoint::layout::MODEL)?,
-        average: objects.get(checkpoint::layout::AVERAGE).map(|average| &average[..]),
-        optimizer: object(checkpoint::layout::OPTIMIZER)?,
-        progress: &state.progress,
-    };
-    trainer.restore(saved).map_err(fault)
+fn no_generation() -> WorkerError {
+    WorkerError::Compute("the device was asked to compute outside of a generation".to_owned())
 }
 
 /// The torch device behind a choice.
@@ -253,7 +216,7 @@ fn stepped(report: StepReport) -> Stepped {
         learning_rate: report.lr as f32,
         compute_seconds: (report.seconds.total - report.seconds.reduce) as f32,
         reduce_seconds: report.seconds.reduce as f32,
-        drain: report.drain,
+        wish: Wish { pause: report.wish.pause, drain: report.wish.drain },
     }
 }
 

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::actors::feed::FeedMsg;
 use crate::actors::link::LinkMsg;
 use crate::actors::saver::SaverMsg;
-use crate::briefing::{Briefing, Order};
-use crate::compute::{Batch, Compute, Evaluated, Objects, Spread, Stepped};
+use crate::briefing::{Briefing, Order, Origin};
+use crate::compute::{Batch, Compute, Evaluated, Objects, Spread, Start, Stepped, Wish};
 use crate::error::{WorkerError, in_one_line};
 use crate::itinerary::Itinerary;
 
@@ -27,6 +27,8 @@ pub enum Outcome {
     Trained(u64),
     /// The workers agreed to stop; the checkpoint after this step is committed.
     Drained(u64),
+    /// The workers agreed to stop after a step; all hold the same state.
+    Paused(u64),
 }
 
 /// Everything that a generation's loop needs.
@@ -45,49 +47,61 @@ pub struct Life<C> {
     pub link: ActorRef<LinkMsg>,
     /// Set when this worker wants everybody to stop.
     pub drain: Arc<AtomicBool>,
+    /// Set when the coordinator wants this generation to stop after a step.
+    pub pause: Arc<AtomicBool>,
 }
 
 impl<C: Compute> Life<C> {
-    /// Joins the group, loads the state and steps until the end.
+    /// Joins the group, takes the state and steps until the end.
     pub async fn live(self) -> Result<Outcome, WorkerError> {
         let course = self.order.course;
         let mut step = self.form().await?;
-        if let Some(epoch) = course.epoch_ended_by(step) {
-            self.refresh_norms(step).await?;
-            self.evaluate(epoch, step).await?;
-        }
+        // What comes after a step may not have come to its end before the last generation did. Done twice, it is the same.
+        let is_stored = !matches!(self.order.origin, Origin::Survivor(_));
+        self.conclude(step, course.is_checkpoint_due(step) && !is_stored, false).await?;
         while step < course.total_steps() {
-            let stepped = self.step().await?;
-            step = stepped.step;
-            if course.epoch_ended_by(step).is_some() {
-                // Before the checkpoint: what is kept is what is evaluated.
-                self.refresh_norms(step).await?;
+            let Stepped { step: applied, wish, .. } = self.step().await?;
+            step = applied;
+            let is_last = step >= course.total_steps();
+            if wish.pause && !wish.drain && !is_last {
+                return Ok(Outcome::Paused(step));
             }
-            if course.is_checkpoint_due(step) || stepped.drain {
-                self.checkpoint(step).await?;
-            }
-            if stepped.drain && step < course.total_steps() {
+            let leaves = wish.drain && !is_last;
+            self.conclude(step, course.is_checkpoint_due(step) || wish.drain, leaves).await?;
+            if leaves {
                 self.wait_for_commit(step).await?;
                 return Ok(Outcome::Drained(step));
-            }
-            if let Some(epoch) = course.epoch_ended_by(step) {
-                self.evaluate(epoch, step).await?;
             }
         }
         self.wait_for_commit(step).await?;
         Ok(Outcome::Trained(step))
     }
 
+    /// What comes after a step: a checkpoint if one is to be left, and where an epoch ends its statistics and, unless the
+    /// workers leave, its evaluation.
+    async fn conclude(&self, step: u64, stores: bool, leaves: bool) -> Result<(), WorkerError> {
+        let epoch = self.order.course.epoch_ended_by(step);
+        if epoch.is_some() {
+            // Before the checkpoint: what is kept is what is evaluated.
+            self.refresh_norms(step).await?;
+        }
+        if stores && step > 0 {
+            self.checkpoint(step).await?;
+        }
+        match epoch {
+            Some(epoch) if !leaves => self.evaluate(epoch, step).await,
+            _ => Ok(()),
+        }
+    }
+
     async fn form(&self) -> Result<u64, WorkerError> {
-        let loaded = self.load().await?;
-        let objects = loaded.map(|loaded| {
-            let Loaded { commit, objects, .. } = loaded;
-            // What is committed already needs no commit any more.
-            let _ = self.saver.cast(SaverMsg::Committed { step: commit.step, prefix: commit.prefix });
-            objects
-        });
+        let start = match &self.order.origin {
+            Origin::Seed => Start::Seed,
+            Origin::Checkpoint(prefix) => Start::Checkpoint(self.load(prefix).await?),
+            Origin::Survivor(rank) => Start::Survivor(*rank),
+        };
         let (seat, data) = (self.order.seat.clone(), self.order.data.clone());
-        let step = self.on_device(move |device| device.form(&seat, &data, objects.as_ref())).await?;
+        let step = self.on_device("join its group", move |device| device.form(&seat, &data, &start)).await?;
         let seat = &self.order.seat;
         let itinerary = Itinerary::new(self.order.course, seat.lanes.clone(), (seat.rank, seat.world), step);
         let _ = self.feed.cast(FeedMsg::Begin {
@@ -99,13 +113,15 @@ impl<C: Compute> Life<C> {
         Ok(step)
     }
 
-    async fn load(&self) -> Result<Option<Loaded>, WorkerError> {
-        let Some(prefix) = &self.order.restore else { return Ok(None) };
+    async fn load(&self, prefix: &str) -> Result<Objects, WorkerError> {
         let reader = Reader::open(self.briefing.place(), self.briefing.run.clone()).await.map_err(data_fault)?;
         let loaded = reader.at_prefix(prefix).await.map_err(data_fault)?;
         tracing::info!("starts from the checkpoint of step {}", loaded.commit.step);
         self.report_damage(&loaded);
-        Ok(Some(loaded))
+        let Loaded { commit, objects, .. } = loaded;
+        // What is committed already needs no commit any more.
+        let _ = self.saver.cast(SaverMsg::Committed { step: commit.step, prefix: commit.prefix });
+        Ok(objects)
     }
 
     /// A checkpoint that was passed over is news for whoever watches the run, not for this worker's log alone.
@@ -122,8 +138,9 @@ impl<C: Compute> Life<C> {
         let begin = Instant::now();
         let batches = self.clips(self.order.seat.lanes.len()).await?;
         let data_wait = begin.elapsed().as_secs_f32();
-        let drain = Arc::clone(&self.drain);
-        let stepped = self.on_device(move |device| device.step(batches, drain.load(Ordering::Relaxed))).await?;
+        let (drain, pause) = (Arc::clone(&self.drain), Arc::clone(&self.pause));
+        let wish = move || Wish { pause: pause.load(Ordering::Relaxed), drain: drain.load(Ordering::Relaxed) };
+        let stepped = self.on_device("do a step", move |device| device.step(batches, wish())).await?;
         if self.is_first() {
             self.report(Event::StepDone(self.step_done(&stepped, data_wait)));
         }
@@ -155,24 +172,26 @@ impl<C: Compute> Life<C> {
         let batches = course.refresh_asks(lanes.clone(), step).len() / lanes.len();
         for _ in 0..batches {
             let batches = self.clips(lanes.len()).await?;
-            self.on_device(move |device| device.refresh_norms(batches)).await?;
+            self.on_device("refresh its statistics", move |device| device.refresh_norms(batches)).await?;
         }
         match batches {
             0 => Ok(()),
-            _ => self.on_device(Compute::finish_refresh).await,
+            _ => self.on_device("refresh its statistics", Compute::finish_refresh).await,
         }
     }
 
     async fn evaluate(&self, epoch: u64, step: u64) -> Result<(), WorkerError> {
         let seat = &self.order.seat;
-        self.on_device(Compute::begin_eval).await?;
+        self.on_device("begin an evaluation", Compute::begin_eval).await?;
         for _ in self.order.course.val_asks(seat.rank, seat.world) {
             let batches = self.clips(1).await?;
             // A chunk whose clips are all broken comes empty; the loader has named them.
-            self.on_device(move |device| batches.iter().filter(|b| b.shape[0] > 0).try_for_each(|b| device.eval(b)))
-                .await?;
+            let whole = move |device: &mut C| {
+                batches.iter().filter(|batch| batch.shape[0] > 0).try_for_each(|batch| device.eval(batch))
+            };
+            self.on_device("evaluate a batch", whole).await?;
         }
-        let evaluated = self.on_device(Compute::finish_eval).await?;
+        let evaluated = self.on_device("end an evaluation", Compute::finish_eval).await?;
         if self.is_first() {
             self.report(Event::Evaluated(self.evaluated(epoch, step, &evaluated)));
         }
@@ -199,7 +218,7 @@ impl<C: Compute> Life<C> {
         if !self.is_first() {
             return Ok(());
         }
-        let objects: Objects = self.on_device(Compute::snapshot).await?;
+        let objects: Objects = self.on_device("take a snapshot", Compute::snapshot).await?;
         let generation = self.order.seat.generation;
         let limit = self.briefing.limits.drain;
         let handed = ask(&self.saver, "the saver", limit, |taken| SaverMsg::Save { step, generation, objects, taken });
@@ -229,12 +248,19 @@ impl<C: Compute> Life<C> {
         }
     }
 
-    async fn on_device<R, F>(&self, job: F) -> Result<R, WorkerError>
+    /// A device that computes nothing does not stop this worker's beats, so nobody else would notice.
+    async fn on_device<R, F>(&self, what: &str, job: F) -> Result<R, WorkerError>
     where
         R: Send + 'static,
         F: FnOnce(&mut C) -> Result<R, WorkerError> + Send + 'static,
     {
-        self.thread.call(job).await.map_err(|error| thread_fault(&error))?
+        let limit = self.briefing.limits.job;
+        let late = |_| {
+            WorkerError::Compute(format!(
+                "its device did not {what} within {limit:?}: it hangs, or --patience is too short for it"
+            ))
+        };
+        tokio::time::timeout(limit, self.thread.call(job)).await.map_err(late)?.map_err(|error| thread_fault(&error))?
     }
 
     fn is_first(&self) -> bool {

@@ -22,9 +22,10 @@ impl Tally {
         }
         let prefix = self.commit.as_ref().map_or("none yet", |commit| commit.prefix.as_str());
         lines.push(("checkpoint", prefix.to_owned()));
-        if self.setbacks > 0 {
-            let times = if self.setbacks == 1 { "once".to_owned() } else { format!("{} times", self.setbacks) };
-            lines.push(("set back", format!("{times}; metrics.jsonl has the causes")));
+        if let Some(first) = self.setbacks.first() {
+            let more = self.setbacks.len() - 1;
+            let times = if more == 0 { "once: ".to_owned() } else { format!("{} times, first: ", more + 1) };
+            lines.push(("set back", format!("{times}{first}")));
         }
         let mut text: Vec<String> = lines.into_iter().map(|(name, line)| format!("  {name:<12}{line}")).collect();
         text.extend(self.broken_clips());

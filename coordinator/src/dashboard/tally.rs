@@ -36,7 +36,8 @@ pub struct Tally {
     pub(super) evaluations: BTreeMap<u64, Evaluation>,
     pub(super) commit: Option<Commit>,
     pub(super) quarantined: BTreeMap<String, (String, u64)>,
-    pub(super) setbacks: u64,
+    /// Failures in their order: the first is the root of what came after it.
+    pub(super) setbacks: Vec<String>,
 }
 
 impl Tally {
@@ -56,7 +57,7 @@ impl Tally {
             evaluations: earlier.into_iter().filter(|e| e.step <= step).map(|e| (e.epoch, e)).collect(),
             commit,
             quarantined: BTreeMap::new(),
-            setbacks: 0,
+            setbacks: Vec::new(),
         };
         if let Some(data_set) = ledger.data_set() {
             tally.plan = tally.recipe.plan(data_set.train_clips).ok();
@@ -72,7 +73,7 @@ impl Tally {
                 self.total_steps = Some(*total_steps);
             }
             Notice::Generation { assembly, .. } => {
-                self.step = assembly.restore.as_ref().map_or(0, |commit| commit.step);
+                self.step = assembly.start.step();
                 self.window.clear();
             }
             Notice::Step(report) => self.count(report),
@@ -86,7 +87,11 @@ impl Tally {
                 known.1 += 1;
                 return known.1 == 1;
             }
-            Notice::SetBack { .. } => self.setbacks += 1,
+            Notice::SetBack { cause, generation, .. } => {
+                let (step, at) = (self.step, clock(self.started_at.elapsed()));
+                self.setbacks
+                    .push(format!("{cause}; generation {generation}, about step {step}, {at} after this start"));
+            }
             Notice::Formed { .. } | Notice::Waiting { .. } | Notice::Draining { .. } | Notice::Warning(_) => {}
         }
         true

@@ -143,7 +143,7 @@ async fn the_summary_has_steps_accuracy_compute_and_checkpoint() {
         prefix: "runs/demo/checkpoints/00000004-g1".to_owned(),
         manifest_digest: "m".to_owned(),
     }));
-    dashboard.hear(&Notice::SetBack { cause: "x".to_owned(), count: 1, of: 3 });
+    dashboard.hear(&Notice::SetBack { cause: "x".to_owned(), generation: GenerationNumber(1), count: 1, of: 3 });
     tokio::time::advance(Duration::from_secs(75)).await;
     assert_eq!(
         dashboard.close().lines().collect::<Vec<_>>(),
@@ -152,7 +152,7 @@ async fn the_summary_has_steps_accuracy_compute_and_checkpoint() {
             "  top-1       50.0 % after epoch 2; best 75.0 % after epoch 1",
             "  compute     1.000 of 2.000 GFLOPs (50 %), min 0.500, max 2.000; by the paper's count 1.000",
             "  checkpoint  runs/demo/checkpoints/00000004-g1",
-            "  set back    once; metrics.jsonl has the causes"
+            "  set back    once: x; generation 1, about step 4, 0s after this start"
         ]
     );
 }

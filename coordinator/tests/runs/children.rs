@@ -53,7 +53,7 @@ async fn a_program_that_keeps_dying_is_given_up_after_three_restarts() {
         (code, line.as_str()),
         (
             Code::Failed,
-            "gave up after 3 restarts without a new checkpoint (step 0): worker-0 exited with code 1: error: no such \
+            "gave up after 3 restarts without getting further than step 0: worker-0 exited with code 1: error: no such \
          device (log: /logs/demo/worker-0.log)"
         )
     );

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proto::{
     connect,
     coordinator::{
-        AddRequest, Beat, Failed, Fault, GetRequest, Kind, SetRequest, Trained, from_member::Event, to_member::Command,
+        AddRequest, Beat, Failed, Fault, GetRequest, Halt, Held, Kind, SetRequest, Trained, from_member::Event,
+        to_member::Command,
     },
 };
 use runtime::exit::Code;
@@ -81,7 +82,7 @@ async fn a_drained_run_goes_on_from_its_checkpoint() {
 }
 
 #[tokio::test]
-async fn a_lost_worker_is_replaced_in_a_new_generation() {
+async fn a_lost_worker_is_replaced_in_a_new_generation_that_starts_where_the_survivor_is() {
     let stage = Stage::open("memory://lost", &["--workers", "2", "--patience", "2s"]).await;
     let (_loader, mut zero, mut one) =
         (stage.loader().await, stage.worker("worker-0").await, stage.worker("worker-1").await);
@@ -92,9 +93,34 @@ async fn a_lost_worker_is_replaced_in_a_new_generation() {
     drop(one);
     let failed = Failed { generation: 1, fault: Fault::Collective.into(), message: "peer gone".to_owned() };
     zero.say(Event::Failed(failed)).await;
+    assert_eq!(zero.halt().await, Halt { generation: 1, after_step: false });
+    zero.say(Event::Held(Held { generation: 1, step: Some(3) })).await;
     let mut one = stage.worker("worker-1").await;
     let (a, b) = (zero.generation().await, one.generation().await);
     assert_eq!((a.number, b.number, b.rank), (2, 2, 1));
+    assert_eq!((a.source, b.source, a.restore.as_str()), (Some(0), Some(0), ""));
+}
+
+#[tokio::test]
+async fn a_survivor_goes_on_alone_and_a_late_joiner_is_taken_in_after_a_step() {
+    let stage = Stage::open("memory://alone", &["--workers", "2", "--min-workers", "1"]).await;
+    let (_loader, mut zero, mut one) =
+        (stage.loader().await, stage.worker("worker-0").await, stage.worker("worker-1").await);
+    for worker in [&mut zero, &mut one] {
+        let generation = worker.generation().await;
+        worker.form(generation.number, 0).await;
+    }
+    drop(one);
+    assert_eq!(zero.halt().await.generation, 1);
+    zero.say(Event::Held(Held { generation: 1, step: Some(3) })).await;
+    let alone = zero.generation().await;
+    assert_eq!((alone.number, alone.world, alone.source, alone.lane_count), (2, 1, Some(0), 2));
+    zero.form(2, 3).await;
+    let mut late = stage.worker("worker-1").await;
+    assert_eq!(zero.halt().await, Halt { generation: 2, after_step: true });
+    zero.say(Event::Held(Held { generation: 2, step: Some(4) })).await;
+    let (a, b) = (zero.generation().await, late.generation().await);
+    assert_eq!((a.number, a.world, b.source, b.rank), (3, 2, Some(0), 1));
 }
 
 #[tokio::test]

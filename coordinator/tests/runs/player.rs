@@ -127,6 +127,13 @@ impl Player {
         }
     }
 
+    pub async fn halt(&mut self) -> wire::Halt {
+        match self.hear().await {
+            Some(Command::Halt(halt)) => halt,
+            other => panic!("expected a halt, heard {other:?}"),
+        }
+    }
+
     pub async fn committed(&mut self) -> u64 {
         match self.hear().await {
             Some(Command::Committed(committed)) => committed.step,

@@ -48,6 +48,13 @@ pub enum Command {
 pub enum Order {
     /// Take this seat in a new generation; drop whatever belongs to an older one.
     Sit(Seat),
+    /// End this generation and say what state is held: at once, or after a step that all workers agree on.
+    Halt {
+        /// The generation that ends.
+        generation: GenerationNumber,
+        /// Whether the workers are to stop together, after a step.
+        after_step: bool,
+    },
     /// The commit of a checkpoint is written.
     Committed(Commit),
     /// Finish the step, leave a checkpoint, go.
@@ -81,10 +88,47 @@ pub struct Assembly {
     pub workers: Vec<Member>,
     /// URLs of the loaders.
     pub loaders: Vec<String>,
-    /// The checkpoint to start from; `None`: start from the seed.
-    pub restore: Option<Commit>,
+    /// Where its state comes from.
+    pub start: Start,
     /// The data.
     pub data_set: DataSet,
+}
+
+/// Where the state of a generation comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// From the run's seed: nothing was trained yet.
+    Seed,
+    /// From the store: nobody survived.
+    Checkpoint(Commit),
+    /// From the most advanced survivor, by broadcast.
+    Survivor {
+        /// Its rank in the new generation.
+        rank: u32,
+        /// Steps that it has applied.
+        step: u64,
+    },
+}
+
+impl Start {
+    /// Steps applied in that state.
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Seed => 0,
+            Self::Checkpoint(commit) => commit.step,
+            Self::Survivor { step, .. } => *step,
+        }
+    }
+
+    /// Prefix of the checkpoint, if it is one.
+    pub fn prefix(&self) -> Option<&str> {
+        if let Self::Checkpoint(commit) = self { Some(&commit.prefix) } else { None }
+    }
+
+    /// The survivor's rank, if there is one.
+    pub fn source(&self) -> Option<u32> {
+        if let Self::Survivor { rank, .. } = self { Some(*rank) } else { None }
+    }
 }
 
 /// Something that people may want to know, with the reason in it.
@@ -131,9 +175,11 @@ pub enum Notice {
     },
     /// A generation ended by a failure.
     SetBack {
-        /// The cause, in words.
+        /// The cause, in words: who and what.
         cause: String,
-        /// Which one since the last commit.
+        /// The generation that it ended.
+        generation: GenerationNumber,
+        /// Which one since the run got further.
         count: u32,
         /// How many the run survives.
         of: u32,

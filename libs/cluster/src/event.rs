@@ -38,6 +38,15 @@ pub enum Event {
         /// The next step it will do.
         step: u64,
     },
+    /// A worker's part in a generation is over, as it was told.
+    Held {
+        /// The worker.
+        member: Member,
+        /// The generation that ended.
+        generation: GenerationNumber,
+        /// Steps applied in the state that it still holds; `None` if it holds none.
+        step: Option<u64>,
+    },
     /// Rank 0 applied a step.
     StepDone(StepReport),
     /// Rank 0 evaluated.

@@ -43,8 +43,11 @@ pub enum Entry {
         number: GenerationNumber,
         /// The workers by rank.
         workers: Vec<Member>,
-        /// Prefix of the checkpoint that they start from.
+        /// Prefix of the checkpoint that they start from, if it is one.
         restore: Option<String>,
+        /// The survivor whose state they take, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<Member>,
     },
     /// A checkpoint is real.
     Committed(Commit),
@@ -191,7 +194,7 @@ mod tests {
     }
 
     fn generation(number: u64) -> Entry {
-        Entry::Generation { number: GenerationNumber(number), workers: Vec::new(), restore: None }
+        Entry::Generation { number: GenerationNumber(number), workers: Vec::new(), restore: None, source: None }
     }
 
     fn committed(step: u64) -> Entry {

@@ -4,7 +4,7 @@
 //! be missed several times before silence is a verdict, the verdict must come before the survivors' collective gives up
 //! (so that the cause is named, not its echo), and whoever forms a new generation gets longer than either.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
@@ -25,6 +25,9 @@ pub struct Limits {
     pub join: Duration,
     /// From the wish to stop to the last worker's leave: one step and one checkpoint.
     pub drain: Duration,
+    /// One job of a worker's device: a step, or a batch of an evaluation. A worker that beats but computes nothing is found
+    /// out by it.
+    pub job: Duration,
 }
 
 /// Limits that can't work together.
@@ -61,6 +64,14 @@ fn show(duration: Duration) -> String {
     format!("{duration:?}")
 }
 
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { patience, beat, settle, collective, rendezvous, join, drain, job } = self;
+        write!(f, "patience {patience:?}: beat {beat:?}, settle {settle:?}, collective {collective:?}, ")?;
+        write!(f, "rendezvous {rendezvous:?}, join {join:?}, drain {drain:?}, job {job:?}")
+    }
+}
+
 impl Limits {
     /// All limits for a patience.
     pub fn from_patience(patience: Duration) -> Result<Self, LimitError> {
@@ -75,6 +86,7 @@ impl Limits {
             rendezvous: patience * 3,
             join: patience * 6,
             drain: patience * 6,
+            job: patience * 12,
         };
         limits.nested()
     }
@@ -88,6 +100,7 @@ impl Limits {
             ("collective", self.collective, "rendezvous", self.rendezvous),
             ("rendezvous", self.rendezvous, "join", self.join),
             ("collective", self.collective, "drain", self.drain),
+            ("join", self.join, "job", self.job),
         ];
         for (shorter, shorter_is, longer, longer_is) in pairs {
             if shorter_is > longer_is {
@@ -108,6 +121,9 @@ mod tests {
         let seconds = [limits.beat, limits.settle, limits.collective, limits.rendezvous, limits.join, limits.drain]
             .map(|d| d.as_secs_f64());
         assert_eq!(seconds, [1.0, 0.5, 11.0, 30.0, 60.0, 60.0]);
+        let table =
+            "patience 10s: beat 1s, settle 500ms, collective 11s, rendezvous 30s, join 60s, drain 60s, job 120s";
+        assert_eq!(limits.to_string(), table);
     }
 
     #[test]

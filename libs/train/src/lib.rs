@@ -13,7 +13,7 @@
 //! than there are workers, and nothing else changes.
 //!
 //! The sum over lanes makes the result independent of who held which lane: see [`TreeSum`]. Everything that a step
-//! learns about its lanes travels in that one vector, the wish to drain and a lost number (not finite) included, so all
+//! learns about its lanes travels in that one vector, the wish to stop and a lost number (not finite) included, so all
 //! workers come to the same verdict on every step.
 //!
 //! # How a worker uses it
@@ -22,7 +22,7 @@
 //! let mut trainer = Trainer::new(config, device)?;      // deterministic start from the run's seed
 //! trainer.restore(saved)?;                              // if there is a checkpoint
 //! trainer.set_group(Some(group), 2..4)?;                // all ranks together; refuses ranks that differ
-//! let report = trainer.step(own_lane_batches, drain)?;  // one ClipBatch for each of its lanes, in order
+//! let report = trainer.step(own_lane_batches, wish)?;   // one ClipBatch for each of its lanes, in order
 //! trainer.refresh_batch(own_lane_batches)?; trainer.finish_refresh()?;       // precise batch norm, if the recipe wants it
 //! trainer.begin_eval(); trainer.eval_batch(&batch)?; trainer.finish_eval()?; // the last one all ranks together
 //! let snapshot = trainer.snapshot()?;                   // bytes, to be stored elsewhere
@@ -52,6 +52,6 @@ pub use eval::Evaluation;
 pub use lanes::{Node, TreeSum};
 pub use models::Pixels;
 pub use optim::{Rates, Schedule};
-pub use report::{ClassReport, EvalReport, LayerReport, Range, Seconds, StepReport};
+pub use report::{ClassReport, EvalReport, LayerReport, Range, Seconds, StepReport, Wish};
 pub use state::{Saved, Snapshot};
 pub use trainer::Trainer;

@@ -35,10 +35,19 @@ pub struct StepReport {
     pub lambda: f64,
     /// Clips in the step's batch, over all workers.
     pub clips: u64,
-    /// A worker asked for all to stop after this step.
-    pub drain: bool,
+    /// What some worker wishes all to do after this step.
+    pub wish: Wish,
     /// Where this worker's time went.
     pub seconds: Seconds,
+}
+
+/// What a worker wishes all to do after a step. It travels in the sum over the lanes, so all hear of it in the same step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Wish {
+    /// Stop, and form a group with others.
+    pub pause: bool,
+    /// Leave a checkpoint, and stop.
+    pub drain: bool,
 }
 
 /// Seconds of one step on this worker.

@@ -9,7 +9,7 @@ use models::{ClipShape, ModelConfig};
 use tch::Device;
 use train::{
     ClipBatch, Curve, Lambda, MixConfig, OptimConfig, OptimKind, Pixels, Saved, Snapshot, Stage, StepReport,
-    TrainConfig, TrainError, Trainer,
+    TrainConfig, TrainError, Trainer, Wish,
 };
 
 const CLIP: ClipShape = ClipShape { frames: 4, height: 16, width: 16 };
@@ -122,7 +122,7 @@ fn lane_batches(step: u64, lanes: Range<u32>) -> Vec<ClipBatch> {
 }
 
 fn run(trainer: &mut Trainer, lanes: Range<u32>, steps: Range<u64>) -> Vec<StepReport> {
-    steps.map(|step| trainer.step(&lane_batches(step, lanes.clone()), false).expect("a good step")).collect()
+    steps.map(|step| trainer.step(&lane_batches(step, lanes.clone()), Wish::default()).expect("a good step")).collect()
 }
 
 fn bytes(trainer: &Trainer) -> (Vec<u8>, Vec<u8>, Option<Vec<u8>>) {
@@ -343,14 +343,16 @@ fn an_evaluation_of_two_workers_is_that_of_one() {
 }
 
 #[test]
-fn every_worker_hears_that_one_wants_to_drain() {
-    let drains = on_workers(&config(2), &[0..1, 1..2], |trainer, lanes| {
-        let step = |trainer: &mut Trainer, step, drain| {
-            trainer.step(&lane_batches(step, lanes.clone()), drain).expect("a good step").drain
-        };
-        [step(trainer, 0, false), step(trainer, 1, lanes.start == 1)]
+fn every_worker_hears_what_one_wishes() {
+    let none = Wish::default();
+    let (pause, drain) = (Wish { pause: true, ..none }, Wish { drain: true, ..none });
+    let wishes = on_workers(&config(2), &[0..1, 1..2], |trainer, lanes| {
+        let own = |wish| if lanes.start == 1 { wish } else { none };
+        let mut step =
+            |step, wish| trainer.step(&lane_batches(step, lanes.clone()), own(wish)).expect("a good step").wish;
+        [step(0, none), step(1, pause), step(2, drain)]
     });
-    assert_eq!(drains, [[false, true]; 2]);
+    assert_eq!(wishes, [[none, pause, drain]; 2]);
 }
 
 #[test]
@@ -369,7 +371,7 @@ fn a_lost_loss_is_named_and_changes_nothing() {
                 let _ = head.tensor.narrow(0, 0, 1).fill_(f64::NAN);
             });
         }
-        let error = trainer.step(&lane_batches(1, lanes.clone()), false).expect_err("a loss is lost");
+        let error = trainer.step(&lane_batches(1, lanes.clone()), Wish::default()).expect_err("a loss is lost");
         (error.to_string(), lanes.start == 1 || before == bytes(trainer), trainer.step_number())
     });
     for (error, kept, step) in outcome {
@@ -389,7 +391,7 @@ fn a_lost_number_is_named_with_its_layer_on_every_worker() {
         if lanes.start == 1 {
             let _ = tch::no_grad(|| weight.tensor.shallow_clone().fill_(f64::INFINITY));
         }
-        trainer.step(&lane_batches(0, lanes), false).expect_err("a loss is lost").to_string()
+        trainer.step(&lane_batches(0, lanes), Wish::default()).expect_err("a loss is lost").to_string()
     });
     assert_eq!(outcome[0], outcome[1]);
     let named = "in lanes [1] of 2: in lane 1, what the batch norm layer2.0.conv1.1 was given is the first";
@@ -543,7 +545,8 @@ fn workers_that_differ_are_refused_before_they_train() {
         let mut trainer = trainer(config);
         let group = Group::gloo(store, member).expect("both ranks come");
         let error = trainer.set_group(Some(group), rank..rank + 1).expect_err("the seeds differ");
-        let alone = trainer.step(&lane_batches(0, rank..rank + 1), false).expect_err("nobody carries the other lane");
+        let alone =
+            trainer.step(&lane_batches(0, rank..rank + 1), Wish::default()).expect_err("nobody carries the other lane");
         assert!(alone.to_string().contains("has no group"), "{alone}");
         error.to_string()
     };
@@ -562,7 +565,7 @@ fn workers_that_differ_are_refused_before_they_train() {
 fn batches_that_do_not_fit_are_refused_with_lane_and_step() {
     let mut trainer = trainer(config(2));
     let refused = |trainer: &mut Trainer, batches: &[ClipBatch]| {
-        let error = trainer.step(batches, false).expect_err("does not fit");
+        let error = trainer.step(batches, Wish::default()).expect_err("does not fit");
         assert!(matches!(error, TrainError::Batch { .. }));
         error.to_string()
     };

@@ -40,7 +40,7 @@ pub type Reply = RpcReplyPort<Result<Vec<Batch>, WorkerError>>;
 /// What it is told.
 #[derive(Debug)]
 pub enum FeedMsg {
-    /// A new generation: forget the old one and ask these loaders for this.
+    /// A new generation: ask these loaders for what it needs and is not here already.
     Begin {
         /// URLs.
         loaders: Vec<String>,
@@ -153,8 +153,11 @@ impl FeedState {
             streams
                 .spawn(source.serve(limits.join, move |news| feed.cast(FeedMsg::Loader { era, loader, news }).is_ok()));
         }
+        let mut window = Window::new(itinerary, credits, loaders.len());
+        // The next generation begins where the last one ended: much of what it needs may be here.
+        window.begin_with(self.journey.take().map(|journey| journey.window.into_ready()).unwrap_or_default());
         self.journey = Some(Journey {
-            window: Window::new(itinerary, credits, loaders.len()),
+            window,
             asks: vec![None; loaders.len()],
             lost: vec![None; loaders.len()],
             fault: loaders.is_empty().then(|| "the coordinator named no loader".to_owned()),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proto::coordinator::from_member::Event;
 use proto::coordinator::to_member::Command;
-use proto::coordinator::{Failed, Generation, Leaving, Welcome};
+use proto::coordinator::{Failed, Generation, Halt, Leaving, Welcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::ask::ask;
 use runtime::exit::Code;
@@ -125,6 +125,7 @@ impl<C: Compute> Actor for RootActor<C> {
         match message {
             RootMsg::Told(Command::Welcome(welcome)) => state.begin(myself, &welcome).await,
             RootMsg::Told(Command::Generation(generation)) => state.sit(generation).await,
+            RootMsg::Told(Command::Halt(halt)) => state.halt(halt),
             RootMsg::Told(Command::Committed(committed)) => {
                 state.to_saver(SaverMsg::Committed { step: committed.step, prefix: committed.prefix });
             }
@@ -209,6 +210,13 @@ impl<C: Compute> RootState<C> {
                 let _ = crew.trainer.cast(TrainerMsg::Sit(Box::new(order)));
             }
             Err(error) => self.fail(&error).await,
+        }
+    }
+
+    fn halt(&self, Halt { generation, after_step }: Halt) {
+        if let Some(crew) = &self.crew {
+            // A trainer that is gone has ended the process already.
+            let _ = crew.trainer.cast(TrainerMsg::Halt { generation, after_step });
         }
     }
 

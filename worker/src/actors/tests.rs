@@ -84,6 +84,21 @@ impl Scene {
         self.session.tell(Command::Generation(order)).await;
     }
 
+    async fn sit_with_survivor(&self, number: u64) {
+        let order = wire::Generation { number, source: Some(0), loaders: self.loaders.clone(), ..generation() };
+        self.session.tell(Command::Generation(order)).await;
+    }
+
+    /// Halts a generation, and says at which step it was.
+    async fn halt(&mut self, generation: u64, after_step: bool) -> u64 {
+        self.session.tell(Command::Halt(wire::Halt { generation, after_step })).await;
+        let events = self.until(|event| matches!(event, Event::Held(_))).await;
+        match events.last() {
+            Some(Event::Held(held)) if held.generation == generation => held.step.expect("a whole state"),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Answers every `Stored` until an event comes that `wanted` wants; all others so far are returned with it.
     async fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
@@ -265,6 +280,61 @@ async fn a_generation_starts_from_the_committed_checkpoint() {
     });
     assert_eq!(formed, Some(4));
     assert_eq!(steps(&events)[steps(&events).len() - 4..], [5, 6, 7, 8]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_halted_keeps_its_state_and_goes_on_with_it() {
+    let mut scene = Scene::begin(Log::default(), &[Habit::Good]).await;
+    scene.until(|event| matches!(event, Event::StepDone(done) if done.step == 2)).await;
+    let held = scene.halt(1, false).await;
+    assert!(held >= 2, "{held}");
+    scene.sit_with_survivor(2).await;
+    let events = scene.until(|event| matches!(event, Event::Trained(_))).await;
+    assert!(matches!(&events[0], Event::Formed(formed) if (formed.generation, formed.step) == (2, held)), "{events:?}");
+    assert_eq!(steps(&events), (held + 1..=8).collect::<Vec<_>>());
+    assert_eq!(scene.log.positions(), (0..32).collect::<Vec<u8>>(), "every clip once");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_stop_after_a_step_leaves_its_epochs_end_to_the_next_generation() {
+    let (log, release) = Log::hanging_at(2);
+    let mut scene = Scene::begin(log, &[Habit::Good]).await;
+    scene.until(|event| matches!(event, Event::StepDone(done) if done.step == 2)).await;
+    // It is in step 3, which ends an epoch.
+    let told = wire::Halt { generation: 1, after_step: true };
+    scene.session.tell(Command::Halt(told)).await;
+    release.send(()).expect("the device hangs in step 3");
+    let events = scene.until(|event| matches!(event, Event::Held(_))).await;
+    let Some(Event::Held(held)) = events.last() else { unreachable!("`until` ends with what is wanted") };
+    let step = held.step.expect("a whole state");
+    assert!((3..=4).contains(&step), "{events:?}");
+    scene.sit_with_survivor(2).await;
+    let events = scene.until(|event| matches!(event, Event::Trained(_))).await;
+    assert_eq!(steps(&events), (step + 1..=8).collect::<Vec<_>>());
+    assert_eq!((stored(&events)[0], scene.log.positions()), (step, (0..32).collect::<Vec<u8>>()));
+}
+
+#[tokio::test]
+async fn a_worker_without_a_life_answers_a_halt() {
+    let mut scene = Scene::begin(Log::panicking_at(2), &[Habit::Good]).await;
+    scene.failure().await;
+    scene.session.tell(Command::Halt(wire::Halt { generation: 1, after_step: false })).await;
+    let events = scene.until(|event| matches!(event, Event::Held(_))).await;
+    let held = wire::Held { generation: 1, step: None };
+    assert!(matches!(events.last(), Some(Event::Held(last)) if *last == held), "a panic leaves no state: {events:?}");
+}
+
+#[tokio::test]
+async fn a_device_that_computes_nothing_is_a_fault_that_says_so() {
+    let (log, release) = Log::hanging_at(2);
+    let mut scene = Scene::open(log, &[Habit::Good]).await;
+    let patience_ms = 500;
+    scene.session.tell(Command::Welcome(wire::Welcome { patience_ms, store: scene.store.clone(), ..welcome() })).await;
+    scene.sit(1, "").await;
+    let failed = scene.failure().await;
+    assert_eq!(failed.fault(), Fault::Compute);
+    assert!(failed.message.contains("its device did not do a step within 6s"), "{}", failed.message);
+    release.send(()).expect("the device hangs in step 3");
 }
 
 /// What the coordinator writes before it says `Committed`.

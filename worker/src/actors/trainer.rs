@@ -71,8 +71,15 @@ impl<C> Clone for TrainerArgs<C> {
 /// What it is told.
 #[derive(Debug)]
 pub enum TrainerMsg {
-    /// Take this seat; whatever belongs to an older generation is dropped.
+    /// Take this seat; an older generation is over.
     Sit(Box<Order>),
+    /// This generation is over: say what is held. With `after_step` all its workers stop together, after a step.
+    Halt {
+        /// Which.
+        generation: u64,
+        /// When.
+        after_step: bool,
+    },
     /// A generation ended by itself.
     Ended {
         /// Which.
@@ -88,8 +95,15 @@ pub enum TrainerMsg {
 pub struct TrainerState<C> {
     args: TrainerArgs<C>,
     thread: Option<Arc<OwnedThread<C>>>,
-    life: Option<(u64, JoinHandle<()>)>,
+    life: Option<Living>,
     applied_step: u64,
+}
+
+/// The generation that is lived.
+struct Living {
+    generation: u64,
+    task: JoinHandle<()>,
+    pause: Arc<AtomicBool>,
 }
 
 impl<C: Compute> Actor for TrainerActor<C> {
@@ -116,6 +130,9 @@ impl<C: Compute> Actor for TrainerActor<C> {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             TrainerMsg::Sit(order) => state.sit(*order, myself).await,
+            // The flag is seen at the next step; whoever lives no more stops now.
+            TrainerMsg::Halt { after_step: true, .. } if state.life.is_some() => state.pause(),
+            TrainerMsg::Halt { generation, .. } => state.halt(generation),
             TrainerMsg::Ended { generation, result } => state.end(generation, result),
             TrainerMsg::Drain if state.life.is_none() => state.leave(),
             // The flag is set; the life sees it at its next step.
@@ -133,7 +150,7 @@ impl<C: Compute> Actor for TrainerActor<C> {
 impl<C: Compute> TrainerState<C> {
     async fn sit(&mut self, order: Order, myself: ActorRef<TrainerMsg>) {
         let generation = order.seat.generation;
-        if self.life.as_ref().is_some_and(|(current, _)| *current >= generation) {
+        if self.life.as_ref().is_some_and(|life| life.generation >= generation) {
             return;
         }
         self.abandon();
@@ -142,7 +159,7 @@ impl<C: Compute> TrainerState<C> {
             Ok(thread) => thread,
             Err(error) => return self.fail(generation, &error),
         };
-        let args = self.args.clone();
+        let (args, pause) = (self.args.clone(), Arc::new(AtomicBool::new(false)));
         let life = Life {
             briefing: args.briefing,
             order,
@@ -151,13 +168,14 @@ impl<C: Compute> TrainerState<C> {
             saver: args.saver,
             link: args.link,
             drain: args.drain,
+            pause: Arc::clone(&pause),
         };
         let task = tokio::spawn(async move {
             let result = life.live().await;
             // A trainer that has stopped needs no result.
             let _ = myself.cast(TrainerMsg::Ended { generation, result });
         });
-        self.life = Some((generation, task));
+        self.life = Some(Living { generation, task, pause });
     }
 
     /// The device's thread; a new one if a panic ended the last.
@@ -175,15 +193,36 @@ impl<C: Compute> TrainerState<C> {
         Ok(thread)
     }
 
+    fn pause(&self) {
+        if let Some(life) = &self.life {
+            life.pause.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Ends what is lived. The device says what it holds when it comes to it: a step that runs is not broken off.
+    fn halt(&mut self, generation: u64) {
+        self.abandon();
+        let (thread, link) = (self.thread.clone(), self.args.link.clone());
+        tokio::spawn(async move {
+            let step = match thread {
+                // A device that is gone holds nothing.
+                Some(thread) => thread.call(Compute::halt).await.ok().flatten(),
+                None => None,
+            };
+            // A link that is gone ends the worker.
+            let _ = link.cast(LinkMsg::Up(Event::Held(wire::Held { generation, step })));
+        });
+    }
+
     /// The job that runs on the device ends by itself; nobody waits for it.
     fn abandon(&mut self) {
-        if let Some((_, task)) = self.life.take() {
-            task.abort();
+        if let Some(life) = self.life.take() {
+            life.task.abort();
         }
     }
 
     fn end(&mut self, generation: u64, result: Result<Outcome, WorkerError>) {
-        if self.life.as_ref().is_none_or(|(current, _)| *current != generation) {
+        if self.life.as_ref().is_none_or(|life| life.generation != generation) {
             return;
         }
         self.life = None;
@@ -193,6 +232,10 @@ impl<C: Compute> TrainerState<C> {
                 self.report(Event::Trained(wire::Trained { generation, step }));
             }
             Ok(Outcome::Drained(step)) => self.applied_step = step,
+            Ok(Outcome::Paused(step)) => {
+                self.applied_step = step;
+                self.halt(generation);
+            }
             Err(error) => self.fail(generation, &error),
         }
         if self.args.drain.load(Ordering::Relaxed) {

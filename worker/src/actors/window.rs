@@ -47,7 +47,7 @@ pub struct Window {
     /// The next batch to come out.
     head: u64,
     open: BTreeMap<u64, Open>,
-    ready: BTreeMap<u64, Batch>,
+    ready: BTreeMap<u64, (Ask, Batch)>,
     loaders: Vec<Loader>,
 }
 
@@ -63,6 +63,19 @@ impl Window {
             ready: BTreeMap::new(),
             loaders: vec![Loader::default(); loaders],
         }
+    }
+
+    /// What was asked for and came, but was not taken: what a batch holds depends on the ask alone.
+    pub fn into_ready(self) -> Vec<(Ask, Batch)> {
+        self.ready.into_values().collect()
+    }
+
+    /// Spends the credits, first on batches that are there already. Those that are not wanted soon are dropped.
+    pub fn begin_with(&mut self, mut kept: Vec<(Ask, Batch)>) {
+        self.spend(|ask| {
+            let place = kept.iter().position(|(kept, _)| *kept == ask)?;
+            Some(kept.swap_remove(place).1)
+        });
     }
 
     /// A loader's stream is open.
@@ -90,8 +103,9 @@ impl Window {
         self.loaders[loader].owes -= 1;
         match check(open.ask, batch) {
             Ok(batch) => {
+                let ask = open.ask;
                 self.open.remove(&id);
-                self.ready.insert(id, batch);
+                self.ready.insert(id, (ask, batch));
             }
             Err(problem) => {
                 open.wrong += 1;
@@ -112,7 +126,7 @@ impl Window {
         if !(self.head..last).all(|id| self.ready.contains_key(&id)) {
             return None;
         }
-        let batches = (self.head..last).filter_map(|id| self.ready.remove(&id)).collect();
+        let batches = (self.head..last).filter_map(|id| self.ready.remove(&id)).map(|(_, batch)| batch).collect();
         self.head = last;
         Some((batches, self.fill()))
     }
@@ -122,18 +136,30 @@ impl Window {
         self.loaders.iter().any(|loader| loader.is_up)
     }
 
+    /// Turns free credits into asks; one whose batch is at hand needs no loader.
+    fn spend(&mut self, mut at_hand: impl FnMut(Ask) -> Option<Batch>) {
+        while self.open.len() + self.ready.len() < self.credits
+            && let Some(ask) = self.itinerary.next()
+        {
+            match at_hand(ask) {
+                Some(batch) => {
+                    self.ready.insert(self.next_id, (ask, batch));
+                }
+                None => {
+                    self.open.insert(self.next_id, Open { ask, loader: None, wrong: 0 });
+                }
+            }
+            self.next_id += 1;
+        }
+    }
+
     fn fill(&mut self) -> Vec<Sent> {
         self.fill_avoiding(None)
     }
 
     /// Spends the free credits, then gives every ask that nobody owes to the loader that owes least.
     fn fill_avoiding(&mut self, avoided: Option<usize>) -> Vec<Sent> {
-        while self.open.len() + self.ready.len() < self.credits
-            && let Some(ask) = self.itinerary.next()
-        {
-            self.open.insert(self.next_id, Open { ask, loader: None, wrong: 0 });
-            self.next_id += 1;
-        }
+        self.spend(|_| None);
         let mut sent = Vec::new();
         for (id, open) in self.open.iter_mut().filter(|(_, open)| open.loader.is_none()) {
             let Some(loader) = least_busy(&self.loaders, avoided) else { break };
@@ -244,6 +270,25 @@ pub(crate) mod tests {
         }
         let (batches, _) = window.take(4).expect("all are ready");
         assert_eq!(firsts(&batches), [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_asked_for_again_and_comes_out_without_a_loader() {
+        let mut old = Window::new(itinerary(), 4, 1);
+        let sent = old.up(0);
+        for sent in &sent[1..] {
+            old.got(0, answer(sent)).expect("good");
+        }
+        let mut window = Window::new(itinerary(), 3, 1);
+        window.begin_with(old.into_ready());
+        assert_eq!(ids(&window.up(0)), [(0, 0)], "the fourth is not wanted yet");
+        window.got(0, answer(&sent[0])).expect("good");
+        assert_eq!(firsts(&window.take(3).expect("ready").0), [0, 2, 4]);
+        let mut window = Window::new(itinerary(), 2, 0);
+        window.begin_with(
+            sent[..2].iter().map(|sent| (sent.ask, check(sent.ask, answer(sent)).expect("good"))).collect(),
+        );
+        assert_eq!(firsts(&window.take(2).expect("no loader is needed").0), [0, 2]);
     }
 
     #[test]

@@ -92,13 +92,13 @@ const NOBODY: &str = "http://127.0.0.1:9";
 async fn a_resumed_device_goes_on_bit_for_bit() {
     on_thread(|runtime| {
         let mut straight = device(NOBODY, runtime.clone());
-        assert_eq!(straight.form(&seat(0, 1), &data(&["a", "b"]), None), Ok(0));
-        straight.step(vec![batch(0), batch(1)], false).expect("steps");
+        assert_eq!(straight.form(&seat(0, 1), &data(&["a", "b"]), &Start::Seed), Ok(0));
+        straight.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
         let half = straight.snapshot().expect("a snapshot");
-        straight.step(vec![batch(2), batch(3)], false).expect("steps");
+        straight.step(vec![batch(2), batch(3)], Wish::default()).expect("steps");
         let mut resumed = device(NOBODY, runtime);
-        assert_eq!(resumed.form(&seat(0, 1), &data(&["a", "b"]), Some(&half)), Ok(1));
-        resumed.step(vec![batch(2), batch(3)], false).expect("steps");
+        assert_eq!(resumed.form(&seat(0, 1), &data(&["a", "b"]), &Start::Checkpoint(half)), Ok(1));
+        resumed.step(vec![batch(2), batch(3)], Wish::default()).expect("steps");
         assert_eq!(resumed.snapshot().expect("a snapshot"), straight.snapshot().expect("a snapshot"));
     })
     .await;
@@ -119,28 +119,28 @@ async fn a_run_may_start_from_weights_and_says_which_it_cannot_read() {
     let (good, missing) = (starts_from(&file), starts_from(&folder.path().join("none.safetensors")));
     on_thread(move |runtime| {
         let mut first = device(NOBODY, runtime.clone());
-        first.form(&seat(0, 1), &data(&["a", "b"]), None).expect("alone");
+        first.form(&seat(0, 1), &data(&["a", "b"]), &Start::Seed).expect("alone");
         let start = first.snapshot().expect("a snapshot")[checkpoint::layout::MODEL].clone();
-        first.step(vec![batch(0), batch(1)], false).expect("steps");
+        first.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
         let trained = first.snapshot().expect("a snapshot")[checkpoint::layout::MODEL].clone();
         std::fs::write(&file, &trained).expect("written");
-        let form = |recipe: &str, objects: Option<&Objects>| {
+        let form = |recipe: &str, start: Start| {
             let made = Device::new(&briefing(recipe), DeviceChoice::Cpu, NOBODY, runtime.clone());
             let mut device = made.expect("builds");
             device
-                .form(&seat(0, 1), &data(&["a", "b"]), objects)
+                .form(&seat(0, 1), &data(&["a", "b"]), &start)
                 .map(|step| (step, device.snapshot().expect("a snapshot")))
         };
-        let (step, from_file) = form(&good, None).expect("starts");
+        let (step, from_file) = form(&good, Start::Seed).expect("starts");
         assert!(step == 0 && from_file[checkpoint::layout::MODEL] == trained && trained != start);
         // A checkpoint of the run goes before its start.
         std::fs::write(&file, &start).expect("written");
-        let (_, resumed) = form(&good, Some(&from_file)).expect("resumes");
+        let (_, resumed) = form(&good, Start::Checkpoint(from_file)).expect("resumes");
         assert!(resumed[checkpoint::layout::MODEL] == trained);
-        let error = form(&missing, None).expect_err("no file").to_string();
+        let error = form(&missing, Start::Seed).expect_err("no file").to_string();
         assert!(error.starts_with("the recipe is refused: init.weights: can't read"), "{error}");
         std::fs::write(&file, "nothing").expect("written");
-        let error = form(&good, None).expect_err("no weights").to_string();
+        let error = form(&good, Start::Seed).expect_err("no weights").to_string();
         assert!(error.contains("start from the network's weights: reading weights as safetensors"), "{error}");
     })
     .await;
@@ -148,7 +148,8 @@ async fn a_run_may_start_from_weights_and_says_which_it_cannot_read() {
 
 #[tokio::test]
 async fn classes_that_do_not_fit_are_a_configuration_fault() {
-    let formed = on_thread(|runtime| device(NOBODY, runtime).form(&seat(0, 1), &data(&["a", "b", "c"]), None)).await;
+    let formed =
+        on_thread(|runtime| device(NOBODY, runtime).form(&seat(0, 1), &data(&["a", "b", "c"]), &Start::Seed)).await;
     let error = formed.expect_err("three classes");
     assert_eq!(
         error,
@@ -214,19 +215,84 @@ async fn two_devices_that_meet_at_the_coordinator_hold_the_bytes_of_one() {
     let one_of_two = |rank: u32, url: String| {
         on_thread(move |runtime| {
             let mut device = device(&url, runtime);
-            device.form(&seat(rank, 2), &data(&["a", "b"]), None).expect("meets the other");
-            device.step(vec![batch(rank as u8)], false).expect("steps");
+            device.form(&seat(rank, 2), &data(&["a", "b"]), &Start::Seed).expect("meets the other");
+            device.step(vec![batch(rank as u8)], Wish::default()).expect("steps");
             device.snapshot().expect("a snapshot")
         })
     };
     let (first, second) = tokio::join!(one_of_two(0, url.clone()), one_of_two(1, url));
     let alone = on_thread(|runtime| {
         let mut device = device(NOBODY, runtime);
-        device.form(&seat(0, 1), &data(&["a", "b"]), None).expect("alone");
-        device.step(vec![batch(0), batch(1)], false).expect("steps");
+        device.form(&seat(0, 1), &data(&["a", "b"]), &Start::Seed).expect("alone");
+        device.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
         device.snapshot().expect("a snapshot")
     })
     .await;
     assert_eq!(first, second);
     assert_eq!(first, alone);
+}
+
+fn later(seat: Seat, generation: u64) -> Seat {
+    Seat { generation, ..seat }
+}
+
+#[tokio::test]
+async fn a_newcomer_takes_the_survivors_state_and_both_go_on_as_one_would() {
+    let url = coordinator().await;
+    let (recipe, both) = (RECIPE.replace("[optim]", "[optim]\nema_decay = 0.9"), data(&["a", "b"]));
+    let made = |url: String, runtime: Handle, recipe: &str| {
+        Device::new(&briefing(recipe), DeviceChoice::Cpu, &url, runtime).expect("builds")
+    };
+    let (to_survivor, to_newcomer) = ((url.clone(), recipe.clone(), both.clone()), (url, recipe.clone(), both.clone()));
+    let survivor = on_thread(move |runtime| {
+        let (url, recipe, data) = to_survivor;
+        let mut device = made(url, runtime, &recipe);
+        assert_eq!(device.halt(), None, "nothing is held yet");
+        device.form(&seat(0, 1), &data, &Start::Seed).expect("alone");
+        device.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
+        assert_eq!(device.halt(), Some(1));
+        // The survivor has the second rank: no rank is special.
+        assert_eq!(device.form(&later(seat(1, 2), 2), &data, &Start::Survivor(1)), Ok(1));
+        device.step(vec![batch(3)], Wish::default()).expect("steps");
+        device.snapshot().expect("a snapshot")
+    });
+    let newcomer = on_thread(move |runtime| {
+        let (url, recipe, data) = to_newcomer;
+        let mut device = made(url, runtime, &recipe);
+        assert_eq!(device.form(&later(seat(0, 2), 2), &data, &Start::Survivor(1)), Ok(1));
+        device.step(vec![batch(2)], Wish::default()).expect("steps");
+        device.snapshot().expect("a snapshot")
+    });
+    let (survivor, newcomer) = tokio::join!(survivor, newcomer);
+    let alone = on_thread(move |runtime| {
+        let mut device = made(NOBODY.to_owned(), runtime, &recipe);
+        device.form(&seat(0, 1), &both, &Start::Seed).expect("alone");
+        device.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
+        device.step(vec![batch(2), batch(3)], Wish::default()).expect("steps");
+        device.snapshot().expect("a snapshot")
+    })
+    .await;
+    assert!(survivor.contains_key(checkpoint::layout::AVERAGE), "the average is part of the state");
+    assert!(survivor == newcomer && survivor == alone);
+}
+
+#[tokio::test]
+async fn a_source_that_holds_nothing_says_so() {
+    let formed =
+        on_thread(|runtime| device(NOBODY, runtime).form(&seat(0, 1), &data(&["a", "b"]), &Start::Survivor(0))).await;
+    let error = formed.expect_err("nothing to go on with");
+    assert_eq!(error.to_string(), "others are to take over this worker's state, but it holds none");
+}
+
+#[tokio::test]
+async fn who_survives_a_group_that_never_formed_still_holds_its_state() {
+    on_thread(|runtime| {
+        let mut device = device(NOBODY, runtime);
+        device.form(&seat(0, 1), &data(&["a", "b"]), &Start::Seed).expect("alone");
+        device.step(vec![batch(0), batch(1)], Wish::default()).expect("steps");
+        let error = device.form(&later(seat(0, 2), 2), &data(&["a", "b"]), &Start::Survivor(0)).expect_err("nobody");
+        assert!(matches!(error, WorkerError::Collective(_)), "{error}");
+        assert_eq!(device.halt(), Some(1));
+    })
+    .await;
 }

@@ -104,8 +104,23 @@ fn a_broken_clip_is_replaced_and_named() {
     assert!(world.metrics("broken").iter().filter(|line| line["event"] == "step").all(|line| line["clips"] == 16));
 }
 
+/// The generations that a run went through.
+fn generations(world: &World, run: &str) -> Vec<Value> {
+    world.metrics(run).into_iter().filter(|line| line["event"] == "generation").collect()
+}
+
+/// After the first one every generation started from what a survivor held, and no step was made twice. A step may be missing
+/// in the list for each kill: whoever reports steps may be gone, or be told to stop, before it has.
+fn assert_nothing_was_lost(world: &World, run: &str, kills: usize) {
+    let generations = generations(world, run);
+    assert!(generations.len() > 1 && generations[1..].iter().all(|line| line["source"].is_string()), "{generations:?}");
+    let steps: Vec<u64> = losses(world, run).iter().map(|(step, _)| *step).collect();
+    assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    assert!(steps.last() == Some(&STEPS) && steps.len() + kills >= STEPS as usize, "{steps:?}");
+}
+
 #[test]
-fn a_killed_worker_is_replaced_and_the_bytes_are_the_same() {
+fn a_killed_worker_is_replaced_by_one_that_takes_the_survivors_state() {
     let world = World::new();
     world.train("calm", 2);
     let run = world.start("wounded", 2);
@@ -116,8 +131,72 @@ fn a_killed_worker_is_replaced_and_the_bytes_are_the_same() {
     let metrics = world.metrics("wounded");
     let set_back: Vec<&Value> = metrics.iter().filter(|line| line["event"] == "set_back").collect();
     assert!(set_back.len() == 1 && set_back[0]["cause"].as_str().expect("text").contains("worker-1"), "{set_back:?}");
-    assert!(metrics.iter().any(|line| line["event"] == "generation" && line["generation"] == 2), "{ended:?}");
+    let generations = generations(&world, "wounded");
+    assert!(generations.len() == 2 && generations[1]["source"] == "worker-0", "{generations:?}");
+    assert!(generations[1]["step"].as_u64() >= Some(13), "{generations:?}");
+    assert!(ended.stdout.contains("set back    once: worker-1 was killed by signal 9 (SIGKILL)"), "{ended:?}");
+    assert_nothing_was_lost(&world, "wounded", 1);
     world.assert_same_bytes("calm", "wounded");
+}
+
+#[test]
+fn whoever_is_killed_the_others_go_on_and_who_comes_back_is_taken_in() {
+    let world = World::new();
+    // Four lanes on one worker, on three, on two.
+    let lanes = "--set run.lanes=4";
+    world.train_with("calm", 1, lanes);
+    let run = world.start_with("wounded", 3, &format!("{lanes} --min-workers 1"));
+    let works_with = |run: &run::Running, world: usize| {
+        let is_it =
+            |line: &Value| line["event"] == "generation" && line["workers"].as_array().map(Vec::len) == Some(world);
+        run.wait_for(&format!("generation of {world} workers"), is_it);
+    };
+    run.wait_for_step(2);
+    // The first of them reports steps and writes checkpoints; it is no special one all the same.
+    run.kill_child("worker-0");
+    works_with(&run, 2);
+    works_with(&run, 3);
+    run.kill_child("worker-2");
+    works_with(&run, 2);
+    let ended = run.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_nothing_was_lost(&world, "wounded", 2);
+    world.assert_same_bytes("calm", "wounded");
+}
+
+#[test]
+fn a_spare_takes_a_lost_workers_place_at_once() {
+    let world = World::new();
+    world.train("calm", 2);
+    let run = world.start_with("spared", 2, "--spares 1");
+    run.wait_for_step(8);
+    // Whichever two of the three came first.
+    let seated = generations(&world, "spared")[0]["workers"][0].as_str().expect("a name").to_owned();
+    run.kill_child(&seated);
+    let ended = run.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let workers: Vec<Value> = generations(&world, "spared").iter().map(|line| line["workers"].clone()).collect();
+    assert_eq!(workers.len(), 2, "the process that comes back is the spare: {workers:?}");
+    assert_ne!(workers[0], workers[1]);
+    assert!(workers[1].as_array().is_some_and(|names| names.len() == 2), "{workers:?}");
+    assert_nothing_was_lost(&world, "spared", 1);
+    world.assert_same_bytes("calm", "spared");
+}
+
+#[test]
+fn two_workers_killed_at_once_start_over_from_the_last_checkpoint() {
+    let world = World::new();
+    world.train("calm", 2);
+    let run = world.start("gone", 2);
+    run.wait_for_commit(10);
+    run.wait_for_step(13);
+    run.kill_child("worker-1");
+    run.kill_child("worker-0");
+    let ended = run.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let last = generations(&world, "gone").pop().expect("more than one");
+    assert!(last["source"].is_null() && last["restore"].is_string(), "{last:?}");
+    world.assert_same_bytes("calm", "gone");
 }
 
 #[test]

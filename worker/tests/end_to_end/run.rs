@@ -90,9 +90,14 @@ impl World {
 
     /// Starts or goes on with a run.
     pub fn start(&self, run: &str, workers: u32) -> Running {
+        self.start_with(run, workers, "")
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(&self, run: &str, workers: u32, more: &str) -> Running {
         let coordinator = program("coordinator").display().to_string();
         let arguments = ["--recipe", "small.toml", "--store", "store", "--log-dir", "logs", "--run", run];
-        self.start_command(run, &format!("{coordinator} {} --workers {workers}", arguments.join(" ")))
+        self.start_command(run, &format!("{coordinator} {} --workers {workers} {more}", arguments.join(" ")))
     }
 
     /// The same by a command line, as the coordinator prints it.
@@ -124,7 +129,12 @@ impl World {
 
     /// Trains from start to end without a disturbance.
     pub fn train(&self, run: &str, workers: u32) -> Ended {
-        let ended = self.start(run, workers).end();
+        self.train_with(run, workers, "")
+    }
+
+    /// The same with more arguments.
+    pub fn train_with(&self, run: &str, workers: u32, more: &str) -> Ended {
+        let ended = self.start_with(run, workers, more).end();
         assert_eq!(ended.code, Some(0), "{ended:?}");
         ended
     }

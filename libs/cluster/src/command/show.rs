@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    command::{Command, Notice, Order},
+    command::{Command, Notice, Order, Start},
     ledger::Entry,
 };
 
@@ -32,6 +32,8 @@ impl fmt::Display for Order {
                 let world = assembly.workers.len();
                 write!(f, "generation {} rank {}/{world} lanes {lanes:?}", assembly.generation, seat.rank)
             }
+            Self::Halt { generation, after_step: true } => write!(f, "halt {generation} after a step"),
+            Self::Halt { generation, .. } => write!(f, "halt {generation}"),
             Self::Committed(commit) => write!(f, "committed step {}", commit.step),
             Self::Drain => f.write_str("drain"),
             Self::Stop { reason, code } => write!(f, "stop {code}: {reason}"),
@@ -47,9 +49,13 @@ impl fmt::Display for Entry {
             Self::Planned { data_set, total_steps } => {
                 write!(f, "planned {total_steps} steps over {} clips", data_set.train_clips)
             }
-            Self::Generation { number, workers, restore } => {
-                let from = restore.as_deref().unwrap_or("the seed");
-                write!(f, "generation {number} of {} from {from}", count(workers.len(), "worker"))
+            Self::Generation { number, workers, restore, source } => {
+                write!(f, "generation {number} of {} from ", count(workers.len(), "worker"))?;
+                match (source, restore) {
+                    (Some(source), _) => write!(f, "{source}"),
+                    (None, Some(prefix)) => f.write_str(prefix),
+                    (None, None) => f.write_str("the seed"),
+                }
             }
             Self::Committed(commit) => write!(f, "committed step {}", commit.step),
             Self::Finished { step } => write!(f, "finished at step {step}"),
@@ -68,9 +74,13 @@ impl fmt::Display for Notice {
             Self::Waiting { whom } => write!(f, "waiting for {whom}"),
             Self::Generation { assembly, why } => {
                 write!(f, "generation {}: {}", assembly.generation, count(assembly.workers.len(), "worker"))?;
-                match &assembly.restore {
-                    Some(commit) => write!(f, " from the checkpoint of step {}", commit.step)?,
-                    None => f.write_str(" from the seed")?,
+                match &assembly.start {
+                    Start::Seed => f.write_str(" from the seed")?,
+                    Start::Checkpoint(commit) => write!(f, " from the checkpoint of step {}", commit.step)?,
+                    Start::Survivor { rank, step } => {
+                        let source = assembly.workers.get(*rank as usize).map_or("?", |member| member.name.as_str());
+                        write!(f, " from step {step} of {source}")?;
+                    }
                 }
                 write!(f, " ({why})")
             }
@@ -79,7 +89,9 @@ impl fmt::Display for Notice {
             Self::Evaluated(evaluation) => write!(f, "evaluated epoch {}", evaluation.epoch),
             Self::Committed(commit) => write!(f, "checkpoint of step {} committed: {}", commit.step, commit.prefix),
             Self::Quarantined { key, reason } => write!(f, "clip {key} is broken: {reason}"),
-            Self::SetBack { cause, count, of } => write!(f, "set back ({count} of {of}): {cause}"),
+            Self::SetBack { cause, generation, count, of } => {
+                write!(f, "generation {generation} was set back ({count} of {of}): {cause}")
+            }
             Self::Draining { by } => write!(f, "stopping in good order ({by})"),
             Self::Warning(text) => write!(f, "warning: {text}"),
         }

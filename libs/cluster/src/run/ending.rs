@@ -1,10 +1,10 @@
 //! How a run stops: in good order, or at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Phase, Run};
 use crate::{
-    command::{Command, Notice, Order},
+    command::{Assembly, Command, Notice, Order},
     ids::Member,
 };
 
@@ -12,21 +12,46 @@ impl Run {
     /// Somebody wants the run to stop in good order.
     pub(super) fn drain(&mut self, by: String, now: Duration) {
         match &self.phase {
-            Phase::Forming { assembly, .. } | Phase::Training { assembly, .. } => {
-                let (generation, workers) = (assembly.generation, assembly.workers.clone());
-                for worker in &workers {
-                    self.order(worker, Order::Drain);
-                }
-                let waits_for = workers.into_iter().collect();
-                self.phase = Phase::Draining { since: now, generation, waits_for, broken: false, trained: false };
+            _ if self.wish.is_some() => self.stop(75, format!("stopped at once ({by})")),
+            Phase::Forming { assembly, .. } | Phase::Training { assembly, pausing: false, .. } => {
+                let assembly = Arc::clone(assembly);
+                self.begin_drain(&assembly, now);
                 self.tell(Notice::Draining { by });
             }
-            Phase::Gathering { .. } | Phase::Recording { .. } => {
-                let at = self.ledger.committed_step();
-                self.stop(0, format!("stopped ({by}) while nothing was being trained; {}", kept(at)));
+            // What the workers hold is in no checkpoint: their next generation leaves one.
+            Phase::Training { .. } | Phase::Halting { .. } => self.wish_to_stop(by),
+            Phase::Gathering { .. } | Phase::Recording { .. } if !self.held.is_empty() => {
+                self.wish_to_stop(by);
+                self.try_form(now);
             }
+            Phase::Gathering { .. } | Phase::Recording { .. } => self.stop_idle(&by),
             Phase::Draining { .. } => self.stop(75, format!("stopped at once ({by})")),
             Phase::Finishing | Phase::Ended => {}
+        }
+    }
+
+    pub(super) fn begin_drain(&mut self, assembly: &Assembly, now: Duration) {
+        for worker in &assembly.workers {
+            self.order(worker, Order::Drain);
+        }
+        let (generation, waits_for) = (assembly.generation, assembly.workers.iter().cloned().collect());
+        self.phase = Phase::Draining { since: now, generation, waits_for, broken: false, trained: false };
+    }
+
+    fn wish_to_stop(&mut self, by: String) {
+        self.wish = Some(by.clone());
+        self.tell(Notice::Draining { by });
+    }
+
+    /// Stops a run that nobody holds a state of.
+    pub(super) fn stop_idle(&mut self, by: &str) {
+        let at = self.ledger.committed_step();
+        match self.applied_step.saturating_sub(at) {
+            0 => self.stop(0, format!("stopped ({by}) while nothing was being trained; {}", kept(at))),
+            lost => {
+                let kept = kept(at);
+                self.stop(75, format!("stopped ({by}), but the last {lost} steps are in no checkpoint; {kept}"));
+            }
         }
     }
 
@@ -41,11 +66,11 @@ impl Run {
         }
         let is_seated = self.seated().contains(member);
         self.members.remove(&member.name);
+        self.held.remove(member);
         self.changed_at = now;
         if is_seated && !self.phase.is_closing() {
             self.why = format!("{} left", member.name);
-            self.phase = Phase::Gathering { since: now };
-            self.try_form(now);
+            self.break_up(now);
         }
     }
 

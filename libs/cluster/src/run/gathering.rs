@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::{Phase, Present, Run};
+use super::{Child, Phase, Present, Run, incident::Weight};
 use crate::{
     command::{Assembly, Command, Notice, Order, Seat},
     event::Role,
@@ -19,25 +19,28 @@ impl Run {
             return self.out.push(Command::Refuse(member, reason));
         }
         self.vacate(&member, now);
-        if let Some(joined) = self.children.get_mut(&member.name) {
-            *joined = true;
+        if let Some(child) = self.children.get_mut(&member.name) {
+            *child = Child { has_joined: true, failed_starts: 0 };
         }
         self.strays.remove(&member.name);
         self.changed_at = now;
         self.out.push(Command::Welcome(member.clone()));
         self.members.insert(member.name.clone(), Present { member, role, has_data: false });
+        self.take_newcomers();
         self.try_form(now);
     }
 
     /// Whoever sat in the seat of a newcomer is gone, known or not.
     fn vacate(&mut self, newcomer: &Member, now: Duration) {
         let Some(old) = self.members.remove(&newcomer.name) else { return };
+        self.held.remove(&old.member);
         if old.member != *newcomer {
             let reason = format!("{newcomer} has taken your seat");
             self.order(&old.member, Order::Stop { reason, code: 75 });
         }
         if self.seated().contains(&old.member) {
-            self.blame_loss(&old, "was replaced by a newer process".to_owned(), now);
+            let cause = format!("{} was replaced by a newer process", old.member.name);
+            self.blame_loss(&old, Weight::Loss, cause, now);
         }
     }
 
@@ -90,7 +93,6 @@ impl Run {
     }
 
     pub(super) fn tick_gathering(&mut self, now: Duration) {
-        self.settle(now);
         self.try_form(now);
         let Phase::Gathering { since } = self.phase else { return };
         let limits = self.policy.limits;
@@ -132,30 +134,49 @@ impl Run {
     /// Forms a generation if all that it needs is there.
     pub(super) fn try_form(&mut self, now: Duration) {
         let Phase::Gathering { since } = self.phase else { return };
-        // A commit that is being written decides where the generation starts.
-        if self.incident.is_some() || self.committing.is_some() {
+        let has_survivors = !self.held.is_empty();
+        // Where nobody survived, a commit that is being written decides where the generation starts.
+        if self.must_settle() || (!has_survivors && self.committing.is_some()) {
             return;
         }
+        if let (Some(by), false) = (&self.wish, has_survivors) {
+            return self.stop_idle(&by.clone());
+        }
         let Some(data_set) = self.ledger.data_set().cloned() else { return };
-        let (mut workers, loaders) = (self.workers(), self.loaders());
+        let (workers, loaders) = (self.chosen(), self.loaders());
         if loaders.is_empty() || !self.is_enough(workers.len(), now - since) {
             return;
         }
-        workers.truncate(self.policy.workers as usize);
-        self.announced = self.announced.next();
-        let restore = self.ledger.last_commit().cloned();
-        let prefix = restore.as_ref().map(|commit| commit.prefix.clone());
-        let entry = Entry::Generation { number: self.announced, workers: workers.clone(), restore: prefix };
-        let assembly = Arc::new(Assembly { generation: self.announced, workers, loaders, restore, data_set });
+        let (number, start) = (self.announced.next(), self.start_of(&workers));
+        self.announced = number;
+        if start.source().is_none() {
+            self.lineage = number;
+        }
+        let source = start.source().and_then(|rank| workers.get(rank as usize)).cloned();
+        let restore = start.prefix().map(str::to_owned);
+        let entry = Entry::Generation { number, workers: workers.clone(), restore, source };
+        let assembly = Arc::new(Assembly { generation: number, workers, loaders, start, data_set });
         self.phase = Phase::Recording { assembly };
         self.out.push(Command::Record(entry));
     }
 
-    /// All workers, or, once the run has stepped and the others had their time to come back, the fewest allowed.
+    /// Who is to sit in the next generation, by rank: those who hold its state before those who only wait.
+    fn chosen(&self) -> Vec<Member> {
+        let here = self.workers();
+        let mut chosen: Vec<&Member> = here.iter().collect();
+        chosen.sort_by_key(|worker| !self.held.contains_key(*worker));
+        chosen.truncate(self.policy.workers as usize);
+        here.iter().filter(|worker| chosen.contains(worker)).cloned().collect()
+    }
+
+    /// All workers, or the fewest allowed if one of them holds the state. Where nobody does, the others first get their
+    /// time to come back. A run that is to stop needs nobody else for that.
     fn is_enough(&self, workers: usize, waited: Duration) -> bool {
         let (all, fewest) = (self.policy.workers as usize, self.policy.min_workers as usize);
         let had_their_time = self.announced > GenerationNumber(0) && waited >= self.policy.limits.patience;
-        workers >= all || (workers >= fewest && had_their_time)
+        let has_survivors = !self.held.is_empty();
+        let enough = workers >= fewest && (has_survivors || had_their_time);
+        workers >= all || enough || (has_survivors && self.wish.is_some())
     }
 
     /// The generation is in the journal: tell its workers, if all are still there.
@@ -175,9 +196,14 @@ impl Run {
         for ((rank, lanes), member) in (0..).zip(shares).zip(&assembly.workers) {
             self.order(member, Order::Sit(Seat { rank, lanes, assembly: Arc::clone(&assembly) }));
         }
-        self.applied_step = assembly.restore.as_ref().map_or(0, |commit| commit.step);
+        self.held.clear();
+        self.applied_step = assembly.start.step();
+        self.get_further(self.applied_step);
         let why = std::mem::replace(&mut self.why, "the workers changed".to_owned());
         self.tell(Notice::Generation { assembly: Arc::clone(&assembly), why });
+        if self.wish.take().is_some() {
+            return self.begin_drain(&assembly, now);
+        }
         self.phase = Phase::Forming { assembly, since: now, formed: BTreeSet::new() };
     }
 }

@@ -3,13 +3,17 @@
 //! Who may do what when:
 //!
 //! - A generation is journalled before anybody hears of it, and a checkpoint is real when its commit is journalled.
-//! - Only one generation steps. Whatever an older one reports is ignored.
+//! - Only one generation steps: the next one is decided on when all survivors of the last have stopped. Whatever an
+//!   older one reports is ignored.
+//! - A generation starts from the state of the most advanced survivor; the store is read only if nobody survived.
 //! - The first report of a failure waits `settle` for one that names the cause: a collective that fails is the echo of
-//!   something else.
-//! - A run that is set back more than `restarts` times without a new commit stops.
+//!   something else. Survivors need not wait for it.
+//! - A run that is set back more than `restarts` times without getting further stops.
 
 mod ending;
 mod gathering;
+mod halting;
+mod incident;
 mod phase;
 mod stepping;
 mod trouble;
@@ -29,7 +33,7 @@ use crate::{
     report::DataSet,
 };
 
-use trouble::Incident;
+use incident::Incident;
 
 pub use phase::Phase;
 
@@ -44,7 +48,7 @@ pub struct Policy {
     pub children: Vec<MemberName>,
     /// Every time limit.
     pub limits: Limits,
-    /// Setbacks that the run survives without a new commit.
+    /// Setbacks that the run survives without getting further: a new commit, or a start further on than any before.
     pub restarts: u32,
 }
 
@@ -55,8 +59,10 @@ pub struct Run {
     recipe: Recipe,
     ledger: Ledger,
     members: BTreeMap<MemberName, Present>,
-    /// Launched seats, and whether the process in it has joined yet.
-    children: BTreeMap<MemberName, bool>,
+    /// Launched seats.
+    children: BTreeMap<MemberName, Child>,
+    /// Workers of the last generation that still hold its state, and how many steps are applied in it.
+    held: BTreeMap<Member, u64>,
     /// Seats whose process was killed and has not ended yet.
     killed: BTreeSet<MemberName>,
     /// Launched seats whose stream is gone while their process has not ended, and since when.
@@ -67,16 +73,31 @@ pub struct Run {
     incident: Option<Incident>,
     /// The latest generation whose failure has been dealt with: what it still reports is an echo.
     fallen: GenerationNumber,
+    /// The first generation of the present line, in which each one starts where the last one ended: its checkpoints count.
+    lineage: GenerationNumber,
     setbacks: u32,
+    /// The furthest state that survived a failure or is committed.
+    kept_step: u64,
+    /// Somebody wants the run to stop, but nobody steps: the next generation does so, at once.
+    wish: Option<String>,
     planning: Option<DataSet>,
-    /// The step whose commit is being written.
-    committing: Option<u64>,
+    /// Generation and step of the commit that is being written.
+    committing: Option<(GenerationNumber, u64)>,
     applied_step: u64,
     /// Why the next generation will be formed.
     why: String,
     changed_at: Duration,
     told_at: Duration,
     out: Vec<Command>,
+}
+
+/// A seat whose processes this coordinator launches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Child {
+    /// The process in it has joined.
+    has_joined: bool,
+    /// Processes in a row that ended before they joined.
+    failed_starts: u32,
 }
 
 /// A member whose stream is open.
@@ -102,16 +123,20 @@ impl Run {
             _ => "the run goes on".to_owned(),
         };
         Self {
-            children: policy.children.iter().map(|child| (child.clone(), false)).collect(),
+            children: policy.children.iter().map(|child| (child.clone(), Child::default())).collect(),
             announced: ledger.generation(),
             applied_step: ledger.committed_step(),
+            kept_step: ledger.committed_step(),
             policy,
             recipe,
             ledger,
             members: BTreeMap::new(),
             killed: BTreeSet::new(),
             strays: BTreeMap::new(),
+            held: BTreeMap::new(),
             fallen: GenerationNumber::default(),
+            lineage: GenerationNumber::default(),
+            wish: None,
             phase: Phase::Gathering { since: Duration::ZERO },
             incident: None,
             setbacks: 0,
@@ -142,6 +167,7 @@ impl Run {
             Event::Joined { member, role } => self.join(member, role, now),
             Event::DataFound { member, data_set } => self.find_data(&member, data_set, now),
             Event::Formed { member, generation, step } => self.form(member, generation, step),
+            Event::Held { member, generation, step } => self.hold(member, generation, step, now),
             Event::StepDone(report) => self.step(report),
             Event::Evaluated(evaluation) => {
                 if self.phase.is_current(evaluation.generation) {
@@ -174,9 +200,12 @@ impl Run {
 
     fn tick(&mut self, now: Duration) {
         self.kill_strays(now);
+        self.settle(now);
         match &self.phase {
             Phase::Gathering { .. } => self.tick_gathering(now),
-            Phase::Forming { since, .. } if now > *since + self.policy.limits.join => self.expire_forming(now),
+            Phase::Forming { since, .. } | Phase::Halting { since, .. } if now > *since + self.policy.limits.join => {
+                self.expire(now);
+            }
             Phase::Draining { since, .. } if now > *since + self.policy.limits.drain => self.expire_drain(),
             _ => {}
         }

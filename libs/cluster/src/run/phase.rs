@@ -20,7 +20,7 @@ pub enum Phase {
         /// It.
         assembly: Arc<Assembly>,
     },
-    /// A generation was announced; its workers meet and load their state.
+    /// A generation was announced; its workers meet and take its state.
     Forming {
         /// It.
         assembly: Arc<Assembly>,
@@ -35,6 +35,17 @@ pub enum Phase {
         assembly: Arc<Assembly>,
         /// Who has done all steps.
         trained: BTreeSet<Member>,
+        /// The workers were asked to stop after a step, since others want in.
+        pausing: bool,
+    },
+    /// The generation is over; whoever is left of it says what state it holds.
+    Halting {
+        /// It.
+        assembly: Arc<Assembly>,
+        /// Since when.
+        since: Duration,
+        /// Who has not said so yet.
+        waits_for: BTreeSet<Member>,
     },
     /// The workers finish their step and leave.
     Draining {
@@ -56,12 +67,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The generation that steps or is about to.
+    /// The generation that steps, is about to, or did so until now.
     pub fn assembly(&self) -> Option<&Arc<Assembly>> {
         match self {
-            Self::Recording { assembly } | Self::Forming { assembly, .. } | Self::Training { assembly, .. } => {
-                Some(assembly)
-            }
+            Self::Recording { assembly }
+            | Self::Forming { assembly, .. }
+            | Self::Training { assembly, .. }
+            | Self::Halting { assembly, .. } => Some(assembly),
             Self::Gathering { .. } | Self::Draining { .. } | Self::Finishing | Self::Ended => None,
         }
     }
@@ -74,7 +86,9 @@ impl Phase {
     /// Whether what a generation reports about its steps still counts.
     pub fn is_current(&self, number: GenerationNumber) -> bool {
         match self {
-            Self::Forming { assembly, .. } | Self::Training { assembly, .. } => assembly.generation == number,
+            Self::Forming { assembly, .. } | Self::Training { assembly, .. } | Self::Halting { assembly, .. } => {
+                assembly.generation == number
+            }
             Self::Draining { generation, .. } => *generation == number,
             Self::Gathering { .. } | Self::Recording { .. } | Self::Finishing | Self::Ended => false,
         }

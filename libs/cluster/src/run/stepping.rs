@@ -20,8 +20,9 @@ impl Run {
         formed.insert(member);
         if formed.len() == assembly.workers.len() {
             let assembly = Arc::clone(assembly);
-            self.phase = Phase::Training { assembly, trained: BTreeSet::new() };
+            self.phase = Phase::Training { assembly, trained: BTreeSet::new(), pausing: false };
             self.tell(Notice::Formed { generation, step });
+            self.take_newcomers();
         }
     }
 
@@ -32,13 +33,13 @@ impl Run {
         }
     }
 
-    /// A checkpoint's objects are there. It counts as long as no newer generation was agreed on, even if the one that
-    /// wrote it has just fallen apart. A later generation may commit a step that is not past the last commit: it
+    /// A checkpoint's objects are there. It counts if the present generation goes on from the one that wrote it, even if
+    /// that one has fallen apart meanwhile. A later generation may commit a step that is not past the last commit: it
     /// started from an older checkpoint, so the last one was found damaged.
     pub(super) fn store(&mut self, stored: Stored) {
         let Stored { generation, step, prefix, manifest_digest } = stored;
-        let is_over = matches!(self.phase, Phase::Recording { .. } | Phase::Finishing | Phase::Ended);
-        if generation != self.announced || is_over {
+        let is_over = matches!(self.phase, Phase::Finishing | Phase::Ended);
+        if generation < self.lineage || generation > self.announced || is_over {
             return;
         }
         match self.ledger.last_commit().cloned() {
@@ -47,9 +48,9 @@ impl Run {
                 "a checkpoint of step {step} came after the commit of step {}; it is left out",
                 last.step
             ))),
-            _ if self.committing.is_some_and(|pending| step <= pending) => {}
+            _ if self.committing.is_some_and(|pending| (generation, step) <= pending) => {}
             _ => {
-                self.committing = Some(step);
+                self.committing = Some((generation, step));
                 let commit = Commit { step, generation, prefix, manifest_digest };
                 self.out.push(Command::Record(Entry::Committed(commit)));
             }
@@ -58,15 +59,15 @@ impl Run {
 
     /// The commit is written: the checkpoint is real, and the run has made progress.
     pub(super) fn confirm(&mut self, commit: &Commit, now: Duration) {
-        if self.committing.is_some_and(|pending| pending <= commit.step) {
+        if self.committing.is_some_and(|pending| pending <= (commit.generation, commit.step)) {
             self.committing = None;
         }
         self.setbacks = 0;
+        self.get_further(commit.step);
         self.tell(Notice::Committed(commit.clone()));
         self.send_commit(commit);
         match self.phase {
             Phase::Gathering { .. } => self.try_form(now),
-            Phase::Training { .. } => self.take_newcomers(now),
             Phase::Draining { .. } => self.try_end_drain(),
             _ => {}
         }
@@ -78,21 +79,16 @@ impl Run {
         }
     }
 
-    /// Right after a commit nothing is lost by starting over from it, so spares are taken in here.
-    fn take_newcomers(&mut self, now: Duration) {
-        let Phase::Training { assembly, trained } = &self.phase else { return };
-        let (seated, here) = (assembly.workers.len(), self.workers().len());
-        if seated < self.policy.workers as usize && here > seated && trained.is_empty() {
-            self.why = format!("{here} workers are here, {seated} were at work");
-            // Waiting is over before it begins: whoever is here is taken.
-            self.phase = Phase::Gathering { since: now.saturating_sub(self.policy.limits.patience) };
-            self.try_form(now);
+    /// This state can't be lost any more, or was not by a failure: if it is further on than any before, the run makes progress.
+    pub(super) fn get_further(&mut self, step: u64) {
+        if step > self.kept_step {
+            (self.kept_step, self.setbacks) = (step, 0);
         }
     }
 
     pub(super) fn train_through(&mut self, member: Member, generation: GenerationNumber, step: u64) {
         match &mut self.phase {
-            Phase::Training { assembly, trained } if assembly.generation == generation => {
+            Phase::Training { assembly, trained, .. } if assembly.generation == generation => {
                 trained.insert(member);
                 if assembly.workers.iter().all(|worker| trained.contains(worker)) {
                     self.finish(step);

@@ -11,6 +11,7 @@ use crate::{
 
 mod drains;
 mod failures;
+mod halts;
 mod starts;
 mod storms;
 
@@ -79,11 +80,21 @@ impl Scene {
 
     fn recorded(&mut self, number: u64, names: &[&str]) -> Vec<String> {
         let workers = names.iter().map(|name| member(name)).collect();
-        self.on(Event::Recorded(Entry::Generation { number: GenerationNumber(number), workers, restore: None }))
+        self.on(Event::Recorded(Entry::Generation {
+            number: GenerationNumber(number),
+            workers,
+            restore: None,
+            source: None,
+        }))
     }
 
     fn formed(&mut self, name: &str, number: u64) -> Vec<String> {
         self.on(Event::Formed { member: member(name), generation: GenerationNumber(number), step: 0 })
+    }
+
+    fn held(&mut self, name: &str, number: u64, step: impl Into<Option<u64>>) -> Vec<String> {
+        let (generation, step) = (GenerationNumber(number), step.into());
+        self.on(Event::Held { member: member(name), generation, step })
     }
 
     fn stepped(&mut self, number: u64, step: u64) -> Vec<String> {
@@ -140,6 +151,13 @@ impl Scene {
         self.formed("worker-0", 1);
         self.formed("worker-1", 1);
         assert!(matches!(self.run.phase(), Phase::Training { .. }), "{:?}", self.run.phase());
+    }
+
+    /// As `training`, but one worker alone may go on.
+    fn training_two_or_one() -> Self {
+        let mut scene = Self::with(|policy| (policy.workers, policy.min_workers) = (2, 1));
+        scene.bring_up();
+        scene
     }
 
     fn is_gathering(&self) -> bool {

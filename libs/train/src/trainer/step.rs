@@ -11,20 +11,22 @@ use crate::batch::ClipBatch;
 use crate::lanes::TreeSum;
 use crate::mix::Targets;
 use crate::optim::Rates;
-use crate::report::{Seconds, StepReport};
+use crate::report::{Seconds, StepReport, Wish};
 
-/// Metrics of a lane, in the order in which they stand behind the gradient and the norm statistics. Behind them: the wish
-/// to drain, then for every lane what `guard` found in it.
+/// Metrics of a lane, in the order in which they stand behind the gradient and the norm statistics. Behind them: the
+/// two wishes, then for every lane what `guard` found in it.
 const METRICS: [&str; 6] = ["loss", "cross_entropy", "efficiency", "correct", "share", "dead_axes"];
+/// How many wishes a worker may have: [`Wish`]'s fields.
+const WISHES: i64 = 2;
 
 impl Trainer {
-    /// Does one step with the batches of this worker's lanes, in their order. With `drain` it tells all members to stop
-    /// after this step; every member's report says so.
+    /// Does one step with the batches of this worker's lanes, in their order. What it wishes all members to do after this
+    /// step, every member's report says.
     ///
     /// # Errors
     /// Nothing of the state has changed then. [`TrainError::Batch`] comes before the group is used; after
     /// [`TrainError::Collective`] the group is lost.
-    pub fn step(&mut self, lane_batches: &[ClipBatch], drain: bool) -> Result<StepReport, TrainError> {
+    pub fn step(&mut self, lane_batches: &[ClipBatch], wish: Wish) -> Result<StepReport, TrainError> {
         let started = Instant::now();
         self.check_batches("step", lane_batches)?;
         // Batches of a refresh that nobody finished passed other weights than those to come.
@@ -33,7 +35,7 @@ impl Trainer {
         let mut seconds = Seconds::default();
         let mut sum = TreeSum::new(self.config.lanes);
         for (lane, batch) in self.lanes.clone().zip(lane_batches) {
-            sum.push(lane, self.lane_vector((lane, batch), drain, &rates, &mut seconds));
+            sum.push(lane, self.lane_vector((lane, batch), wish, &rates, &mut seconds));
         }
         let sum = sum.total().expect("a worker carries a lane");
         let reducing = Instant::now();
@@ -86,7 +88,7 @@ impl Trainer {
     fn lane_vector(
         &self,
         (lane, batch): (u32, &ClipBatch),
-        drain: bool,
+        wish: Wish,
         rates: &Rates,
         seconds: &mut Seconds,
     ) -> Tensor {
@@ -106,9 +108,10 @@ impl Trainer {
             let dead_axes = Tensor::from(forward.dead_axes() as f32).to_device(self.device);
             let total = loss.total.detach();
             let statistics = self.network.norm_statistics();
-            let flags = Tensor::zeros([1 + i64::from(self.config.lanes)], (Kind::Float, self.device));
-            let _ = flags.narrow(0, 0, 1).fill_(f64::from(u8::from(drain)));
-            flags.narrow(0, 1 + i64::from(lane), 1).copy_(&guard::flag(&statistics, &total));
+            let flags = Tensor::zeros([WISHES + i64::from(self.config.lanes)], (Kind::Float, self.device));
+            let _ = flags.narrow(0, 0, 1).fill_(f64::from(u8::from(wish.pause)));
+            let _ = flags.narrow(0, 1, 1).fill_(f64::from(u8::from(wish.drain)));
+            flags.narrow(0, WISHES + i64::from(lane), 1).copy_(&guard::flag(&statistics, &total));
             let metrics = [total, loss.cross_entropy, loss.efficiency, loss.correct, loss.share, dead_axes];
             let metrics = Tensor::stack(&metrics, 0);
             self.params.lay_out(&gradients, &[statistics, metrics, flags])
@@ -118,7 +121,7 @@ impl Trainer {
     /// Takes the sum over all lanes apart, and moves the state if all numbers in it are good.
     fn apply(&mut self, mut sum: Tensor, rates: &Rates) -> Result<StepReport, TrainError> {
         let (gradients, statistics) = (self.params.len(), self.network.params().norm_layout().len);
-        let host_len = METRICS.len() as i64 + 1 + i64::from(self.config.lanes);
+        let host_len = METRICS.len() as i64 + WISHES + i64::from(self.config.lanes);
         let host = sum.narrow(0, gradients + statistics, host_len).copy();
         let _ = tch::no_grad(|| sum.g_div_scalar_(f64::from(self.config.lanes)));
         let gradient = sum.narrow(0, 0, gradients);
@@ -127,7 +130,7 @@ impl Trainer {
         let host: Vec<f32> = Vec::try_from(&host).expect("one axis of floats on the CPU");
         let (metrics, flags) = host.split_at(METRICS.len());
         let norm = f64::from(flags[flags.len() - 1]);
-        self.check_finite(&flags[1..flags.len() - 1], (&gradient, norm))?;
+        self.check_finite(&flags[WISHES as usize..flags.len() - 1], (&gradient, norm))?;
         self.clip(&gradient, norm);
         self.optimizer.step(&self.params, &gradient, rates, self.step);
         let statistics = sum.narrow(0, gradients, statistics);
@@ -136,7 +139,8 @@ impl Trainer {
         if let Some(average) = &mut self.average {
             average.follow((&self.network, &self.params), self.step);
         }
-        Ok(self.report(metrics, (norm, flags[0] > 0.0), rates))
+        let wish = Wish { pause: flags[0] > 0.0, drain: flags[1] > 0.0 };
+        Ok(self.report(metrics, (norm, wish), rates))
     }
 
     /// Shortens the gradient, whose length is `norm`, as the recipe wants it.
@@ -152,7 +156,7 @@ impl Trainer {
         });
     }
 
-    fn report(&self, metrics: &[f32], (gradient_norm, drain): (f64, bool), rates: &Rates) -> StepReport {
+    fn report(&self, metrics: &[f32], (gradient_norm, wish): (f64, Wish), rates: &Rates) -> StepReport {
         let mean = |at: usize| f64::from(metrics[at]) / f64::from(self.config.lanes);
         let costs = self.network.costs();
         let (backbone, dynamic) = (costs.backbone_macs() as f64, costs.dynamic_macs() as f64);
@@ -173,7 +177,7 @@ impl Trainer {
             gate_lr: rates.gate_lr,
             lambda: rates.lambda,
             clips: self.config.batch_clips,
-            drain,
+            wish,
             seconds: Seconds::default(),
         }
     }

@@ -59,11 +59,11 @@ impl Session {
         self.commands.send(Ok(message)).await.expect("the worker listens");
     }
 
-    /// The next event that is no beat. Beats are not answered.
+    /// The next event that is no beat. Beats are answered as long as the test asks for events.
     pub(super) async fn event(&mut self) -> Event {
         loop {
             match self.any_event().await {
-                Event::Beat(_) => {}
+                Event::Beat(beat) => self.tell(Command::Beat(beat)).await,
                 event => return event,
             }
         }

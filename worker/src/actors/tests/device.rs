@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Stepped};
+use crate::compute::{Batch, Compute, DataFacts, Evaluated, Objects, Seat, Spread, Start, Stepped, Wish};
 use crate::error::WorkerError;
 
 /// What the devices of one test saw, and what befalls them.
@@ -78,13 +78,20 @@ impl FakeDevice {
 }
 
 impl Compute for FakeDevice {
-    fn form(&mut self, _: &Seat, _: &DataFacts, objects: Option<&Objects>) -> Result<u64, WorkerError> {
-        let saved = objects.map(|objects| objects["state"].clone());
-        self.step = saved.map_or(0, |bytes| u64::from(bytes[0]));
+    fn form(&mut self, _: &Seat, _: &DataFacts, start: &Start) -> Result<u64, WorkerError> {
+        match start {
+            Start::Seed => self.step = 0,
+            Start::Checkpoint(objects) => self.step = u64::from(objects["state"][0]),
+            Start::Survivor(_) => {}
+        }
         Ok(self.step)
     }
 
-    fn step(&mut self, batches: Vec<Batch>, drain: bool) -> Result<Stepped, WorkerError> {
+    fn halt(&mut self) -> Option<u64> {
+        Some(self.step)
+    }
+
+    fn step(&mut self, batches: Vec<Batch>, wish: Wish) -> Result<Stepped, WorkerError> {
         self.befall();
         let firsts = batches.iter().flat_map(|batch| batch.pixels_nthwc.chunks(12).map(|clip| clip[0]));
         self.log.with(|entries| entries.positions.extend(firsts));
@@ -98,7 +105,7 @@ impl Compute for FakeDevice {
             learning_rate: 0.1,
             compute_seconds: 0.0,
             reduce_seconds: 0.0,
-            drain,
+            wish,
         })
     }
 

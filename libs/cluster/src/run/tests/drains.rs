@@ -101,10 +101,11 @@ fn a_worker_that_leaves_by_itself_is_no_setback() {
     let mut scene = Scene::training_children();
     scene.stored(1, 12);
     scene.committed(1, 12);
-    assert_eq!(left(&mut scene, "worker-1"), Vec::<String>::new());
+    assert_eq!(left(&mut scene, "worker-1"), ["order worker-0/a: halt 1"]);
     assert_eq!(scene.ended("worker-1", Exit::Code(0), ""), ["launch worker-1"]);
+    scene.held("worker-0", 1, 12);
     let shown = scene.worker("worker-1/b");
-    assert_eq!(shown.last().map(String::as_str), Some("record generation 2 of 2 workers from c/12-g1"));
+    assert_eq!(shown.last().map(String::as_str), Some("record generation 2 of 2 workers from worker-0/a"));
     assert_eq!(scene.run.setbacks, 0);
 }
 

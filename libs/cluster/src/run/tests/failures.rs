@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Both workers have stopped, with the same state.
+fn both_hold(scene: &mut Scene, number: u64, step: u64) {
+    scene.held("worker-0", number, step);
+    scene.held("worker-1", number, step);
+}
+
 #[test]
 fn an_older_generation_is_not_heard() {
     let mut scene = Scene::training();
@@ -19,28 +25,29 @@ fn an_older_generation_is_not_heard() {
 #[test]
 fn the_cause_is_named_not_its_echo() {
     let mut scene = Scene::training_children();
-    scene.failed("worker-0", 1, Fault::Collective, "connection closed by peer");
+    let halts = ["order worker-0/a: halt 1", "order worker-1/a: halt 1"];
+    assert_eq!(scene.failed("worker-0", 1, Fault::Collective, "connection closed by peer"), halts);
     scene.lost("worker-1", Loss::Broken);
+    scene.held("worker-0", 1, 12);
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), "step 12"), ["launch worker-1"]);
     assert_eq!(
         scene.after(0.5),
-        ["tell set back (1 of 3): worker-1 was killed by signal 9 (SIGKILL) (log: worker-1.log)"]
+        ["tell generation 1 was set back (1 of 3): worker-1 was killed by signal 9 (SIGKILL) (log: worker-1.log)"]
     );
-    assert_eq!(scene.worker("worker-1/b"), ["welcome worker-1/b", "record generation 2 of 2 workers from the seed"]);
+    assert_eq!(scene.worker("worker-1/b"), ["welcome worker-1/b", "record generation 2 of 2 workers from worker-0/a"]);
     let shown = scene.recorded(2, &["worker-0", "worker-1/b"]);
     let last = shown.last().expect("a notice");
-    assert!(last.ends_with("from the seed (starting over after the failure)"), "{last}");
+    assert!(last.ends_with("from step 12 of worker-0 (after a failure)"), "{last}");
 }
 
 #[test]
 fn a_failed_collective_alone_forms_the_same_workers_anew() {
     let mut scene = Scene::training();
-    assert_eq!(scene.failed("worker-0", 1, Fault::Collective, "timed out"), Vec::<String>::new());
+    scene.failed("worker-0", 1, Fault::Collective, "timed out");
+    scene.held("worker-0", 1, 3);
+    assert_eq!(scene.held("worker-1", 1, 3), ["record generation 2 of 2 workers from worker-0/a"]);
     assert_eq!(scene.after(0.25), Vec::<String>::new());
-    assert_eq!(
-        scene.after(0.25),
-        ["tell set back (1 of 3): worker-0: timed out", "record generation 2 of 2 workers from the seed"]
-    );
+    assert_eq!(scene.after(0.25), ["tell generation 1 was set back (1 of 3): worker-0: timed out"]);
 }
 
 #[test]
@@ -58,14 +65,16 @@ fn three_setbacks_without_a_commit_are_survived_and_the_fourth_is_not() {
     let mut scene = Scene::training();
     for number in 1..=3 {
         scene.failed("worker-0", number, Fault::Compute, "loss is not finite");
+        both_hold(&mut scene, number, 0);
         scene.after(0.5);
         scene.recorded(number + 1, &["worker-0", "worker-1"]);
     }
     scene.failed("worker-0", 4, Fault::Compute, "loss is not finite");
+    both_hold(&mut scene, 4, 0);
     let shown = scene.after(0.5);
     assert_eq!(
         shown.last().map(String::as_str),
-        Some("end 1: gave up after 3 restarts without a new checkpoint (step 0): worker-0: loss is not finite")
+        Some("end 1: gave up after 3 restarts without getting further than step 0: worker-0: loss is not finite")
     );
 }
 
@@ -73,6 +82,7 @@ fn three_setbacks_without_a_commit_are_survived_and_the_fourth_is_not() {
 fn a_commit_makes_the_setbacks_forgotten() {
     let mut scene = Scene::training();
     scene.failed("worker-0", 1, Fault::Compute, "loss is not finite");
+    both_hold(&mut scene, 1, 0);
     scene.after(0.5);
     scene.recorded(2, &["worker-0", "worker-1"]);
     assert_eq!(scene.run.setbacks, 1);
@@ -86,8 +96,10 @@ fn a_checkpoint_that_was_stored_before_the_failure_still_counts() {
     let mut scene = Scene::training();
     scene.lost("worker-1", Loss::Broken);
     assert_eq!(scene.stored(1, 50), ["record committed step 50"]);
+    scene.lost("worker-0", Loss::Broken);
     scene.after(0.5);
-    // The new generation waits for that commit: it decides where it starts.
+    // Where nobody survived, the new generation waits for that commit: it decides where it starts.
+    scene.worker("worker-0/b");
     assert_eq!(scene.worker("worker-1/b"), ["welcome worker-1/b"]);
     let shown = scene.committed(1, 50);
     assert_eq!(shown.last().map(String::as_str), Some("record generation 2 of 2 workers from c/50-g1"));
@@ -109,16 +121,16 @@ fn a_worker_lost_while_its_generation_is_written_is_not_announced() {
 #[test]
 fn a_silent_child_is_killed_and_its_end_is_no_news() {
     let mut scene = Scene::training_children();
-    assert_eq!(scene.lost("worker-1", Loss::Silent), ["kill worker-1"]);
+    assert_eq!(scene.lost("worker-1", Loss::Silent), ["kill worker-1", "order worker-0/a: halt 1"]);
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), "x"), ["launch worker-1"]);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1 is silent for 10s"]);
+    assert_eq!(scene.after(0.5), ["tell generation 1 was set back (1 of 3): worker-1 is silent for 10s"]);
 }
 
 #[test]
 fn a_child_without_a_stream_that_does_not_end_is_killed() {
     let mut scene = Scene::training_children();
     scene.lost("worker-1", Loss::Broken);
-    assert_eq!(scene.after(0.9), ["tell set back (1 of 3): worker-1 is gone: its connection broke"]);
+    assert_eq!(scene.after(0.9), ["tell generation 1 was set back (1 of 3): worker-1 is gone: its connection broke"]);
     assert_eq!(scene.after(0.2), ["kill worker-1"]);
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), ""), ["launch worker-1 after 1s"]);
     assert_eq!(scene.after(5.0), Vec::<String>::new());
@@ -148,8 +160,9 @@ fn restarts_come_at_growing_intervals() {
     let launched: Vec<String> = (0..4)
         .flat_map(|_| {
             let launched = scene.ended("worker-1", Exit::Code(1), "boom");
+            scene.held("worker-0", 1, None);
             scene.after(0.5);
-            launched
+            launched.into_iter().filter(|shown| shown.starts_with("launch"))
         })
         .collect();
     assert_eq!(
@@ -197,9 +210,10 @@ fn a_workers_data_fault_stops_the_run_unless_a_loader_went_away() {
     let mut scene = Scene::training();
     scene.failed("worker-0", 1, Fault::Data, "no batch");
     scene.lost("loader-0", Loss::Broken);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-0: no batch"]);
+    both_hold(&mut scene, 1, 4);
+    assert_eq!(scene.after(0.5), ["tell generation 1 was set back (1 of 3): worker-0: no batch"]);
     scene.loader("loader-0/b");
-    assert_eq!(scene.data("loader-0/b"), ["record generation 2 of 2 workers from the seed"]);
+    assert_eq!(scene.data("loader-0/b"), ["record generation 2 of 2 workers from worker-0/a"]);
 }
 
 #[test]
@@ -215,23 +229,20 @@ fn a_newer_process_takes_the_seat() {
     let mut scene = Scene::training();
     assert_eq!(
         scene.worker("worker-1/b"),
-        ["order worker-1/a: stop 75: worker-1/b has taken your seat", "welcome worker-1/b"]
+        ["order worker-1/a: stop 75: worker-1/b has taken your seat", "order worker-0/a: halt 1", "welcome worker-1/b"]
     );
-    assert_eq!(
-        scene.after(0.5),
-        [
-            "tell set back (1 of 3): worker-1 was replaced by a newer process",
-            "record generation 2 of 2 workers from the seed"
-        ]
-    );
+    assert_eq!(scene.held("worker-0", 1, 2), ["record generation 2 of 2 workers from worker-0/a"]);
+    let told = "tell generation 1 was set back (1 of 3): worker-1 was replaced by a newer process";
+    assert_eq!(scene.after(0.5), [told]);
 }
 
 #[test]
-fn fewer_workers_go_on_after_the_others_had_their_time() {
-    let mut scene = Scene::with(|policy| (policy.workers, policy.min_workers) = (2, 1));
-    scene.bring_up();
+fn where_nobody_survived_fewer_workers_go_on_after_the_others_had_their_time() {
+    let mut scene = Scene::training_two_or_one();
     scene.lost("worker-1", Loss::Broken);
-    assert_eq!(scene.after(0.5), ["tell set back (1 of 3): worker-1 is gone: its connection broke"]);
+    scene.lost("worker-0", Loss::Broken);
+    assert_eq!(scene.after(0.5), ["tell generation 1 was set back (1 of 3): worker-1 is gone: its connection broke"]);
+    assert_eq!(scene.worker("worker-0/b"), ["welcome worker-0/b"]);
     assert_eq!(scene.after(9.0), Vec::<String>::new());
     assert_eq!(scene.after(1.0)[0], "record generation 2 of 1 worker from the seed");
 }
@@ -246,8 +257,11 @@ fn who_is_not_ready_in_time_is_out() {
     scene.worker("worker-1");
     scene.recorded(1, &["worker-0", "worker-1"]);
     scene.formed("worker-0", 1);
-    assert_eq!(scene.after(61.0), ["order worker-1/a: stop 75: you were not ready within 60s"]);
-    assert_eq!(scene.after(0.5)[0], "tell set back (1 of 3): worker-1 was not ready within 60s");
+    assert_eq!(
+        scene.after(61.0),
+        ["order worker-1/a: stop 75: worker-1 was not ready within 60s", "order worker-0/a: halt 1"]
+    );
+    assert_eq!(scene.after(0.5)[0], "tell generation 1 was set back (1 of 3): worker-1 was not ready within 60s");
 }
 
 #[test]
@@ -257,4 +271,27 @@ fn a_fenced_coordinator_stops_with_75() {
     let last = shown.last().map(String::as_str);
     assert_eq!(last, Some("end 75: another coordinator has taken this run over; this one stops"));
     assert_eq!(scene.after(1.0), Vec::<String>::new());
+}
+
+#[test]
+fn a_child_that_does_not_start_is_no_setback_for_those_who_train() {
+    let mut scene = Scene::training_two_or_one();
+    scene.run.children.insert("worker-1".parse().expect("a good name"), Child { has_joined: true, failed_starts: 0 });
+    scene.lost("worker-1", Loss::Broken);
+    scene.ended("worker-1", Exit::Signal(9), "");
+    scene.held("worker-0", 1, 2);
+    scene.recorded(2, &["worker-0"]);
+    scene.formed("worker-0", 2);
+    scene.after(0.5);
+    for pause in ["", " after 1s", " after 2s", " after 4s", " after 8s"] {
+        scene.run.setbacks = 0;
+        assert_eq!(
+            scene.ended("worker-1", Exit::Code(1), "no memory"),
+            [
+                "tell warning: worker-1 exited with code 1: no memory (log: worker-1.log); training goes on without it",
+                &format!("launch worker-1{pause}")
+            ]
+        );
+    }
+    assert!(matches!(scene.run.phase(), Phase::Training { .. }));
 }

@@ -95,37 +95,6 @@ fn numbered_workers_are_ranked_by_number() {
 }
 
 #[test]
-fn a_spare_waits_and_is_taken_right_after_a_commit() {
-    let mut scene = Scene::with(|policy| (policy.workers, policy.min_workers) = (3, 2));
-    scene.run.announced = GenerationNumber(0);
-    scene.loader("loader-0");
-    scene.data("loader-0");
-    scene.planned();
-    for name in ["worker-0", "worker-1", "worker-2"] {
-        scene.worker(name);
-    }
-    scene.recorded(1, &["worker-0", "worker-1", "worker-2"]);
-    scene.lost("worker-2", Loss::Broken);
-    scene.after(0.5);
-    assert_eq!(scene.after(10.0), ["record generation 2 of 2 workers from the seed"]);
-    scene.recorded(2, &["worker-0", "worker-1"]);
-    scene.formed("worker-0", 2);
-    scene.formed("worker-1", 2);
-    assert_eq!(scene.worker("worker-2/b"), ["welcome worker-2/b"]);
-    scene.stored(2, 50);
-    assert_eq!(
-        scene.committed(2, 50),
-        [
-            "tell checkpoint of step 50 committed: c/50-g2",
-            "order worker-0/a: committed step 50",
-            "order worker-1/a: committed step 50",
-            "order worker-2/b: committed step 50",
-            "record generation 3 of 3 workers from c/50-g2"
-        ]
-    );
-}
-
-#[test]
 fn a_checkpoint_is_real_when_its_commit_is_journalled() {
     let mut scene = Scene::training();
     assert_eq!(scene.stepped(1, 50), ["tell step 50"]);
@@ -167,7 +136,7 @@ fn a_resumed_run_goes_on_from_its_last_commit() {
     let entries = [
         created(),
         Entry::Planned { data_set: data_set(100), total_steps: 7 },
-        Entry::Generation { number: GenerationNumber(4), workers: Vec::new(), restore: None },
+        Entry::Generation { number: GenerationNumber(4), workers: Vec::new(), restore: None, source: None },
         Entry::Committed(commit(4, 5)),
     ];
     entries.iter().try_for_each(|entry| ledger.apply(entry)).expect("consistent");
