@@ -65,7 +65,9 @@ async fn open_store(url: &str) -> anyhow::Result<Store> {
     let store = runtime::store::open(url).code(Code::Misconfigured)?;
     match store.probe().await {
         Ok(()) => Ok(store),
-        Err(error @ StoreError::NoConditionalPut { .. }) => Err(error).code(Code::Misconfigured),
+        Err(error @ (StoreError::NoConditionalPut { .. } | StoreError::RacyConditionalPut { .. })) => {
+            Err(error).code(Code::Misconfigured)
+        }
         Err(error) => Err(error).context(format!("the store {url} can't be used")),
     }
 }

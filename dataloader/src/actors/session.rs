@@ -196,7 +196,11 @@ impl SessionState {
                 self.end();
             }
             // Beats are answers to ours; the rest is for workers.
-            Command::Beat(_) | Command::Generation(_) | Command::Committed(_) | Command::Drain(_) => {}
+            Command::Beat(_)
+            | Command::Generation(_)
+            | Command::Committed(_)
+            | Command::Drain(_)
+            | Command::Halt(_) => {}
         }
     }
 
