@@ -198,7 +198,12 @@ mod tests {
         let training = || figures.text().contains("vared_training 1");
         figures.hear(&Notice::Formed { generation: GenerationNumber(1), step: 0 });
         assert!(training());
-        figures.hear(&Notice::SetBack { cause: "worker-1 is gone".to_owned(), count: 1, of: 3 });
+        figures.hear(&Notice::SetBack {
+            cause: "worker-1 is gone".to_owned(),
+            generation: GenerationNumber(1),
+            count: 1,
+            of: 3,
+        });
         assert!(!training() && figures.text().contains("vared_set_backs_total 1"));
     }
 
@@ -211,7 +216,8 @@ mod tests {
             prefix: "p".to_owned(),
             manifest_digest: "m".to_owned(),
         };
-        let generation = Entry::Generation { number: GenerationNumber(1), workers: Vec::new(), restore: None };
+        let generation =
+            Entry::Generation { number: GenerationNumber(1), workers: Vec::new(), restore: None, source: None };
         let (run, opened) = ("r".parse().expect("a good name"), Entry::Opened { coordinator: "c".to_owned() });
         let created = Entry::Created { run, recipe: "text".to_owned(), recipe_digest: "t".to_owned() };
         let entries =

@@ -58,6 +58,8 @@ int vared_all_reduce_sum(vared_group* group, void* tensor, char* error, size_t e
 int vared_broadcast(vared_group* group, void* tensor, int root, char* error, size_t error_bytes);
 // Fills `output` ([world, ...]) with every rank's `input` ([...]), by rank.
 int vared_all_gather(vared_group* group, void* output, void* input, char* error, size_t error_bytes);
+// Sends row r of `input` ([world, ...]) to rank r; row r of `output`, of the same shape, is what rank r sent here.
+int vared_all_to_all(vared_group* group, void* output, void* input, char* error, size_t error_bytes);
 // Returns when every rank has called it.
 int vared_barrier(vared_group* group, char* error, size_t error_bytes);
 // Leaves the group: closes its connections, so that peers which wait for this rank fail at once.

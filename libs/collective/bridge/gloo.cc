@@ -99,6 +99,15 @@ int vared_all_gather(vared_group* group, void* output, void* input, char* error,
   });
 }
 
+int vared_all_to_all(vared_group* group, void* output, void* input, char* error, size_t error_bytes) {
+  return caught(error, error_bytes, [&] {
+    auto& to = *static_cast<at::Tensor*>(output);
+    auto& from = *static_cast<at::Tensor*>(input);
+    std::vector<int64_t> even;
+    started([&] { return group->backend->alltoall_base(to, from, even, even); });
+  });
+}
+
 int vared_barrier(vared_group* group, char* error, size_t error_bytes) {
   return caught(error, error_bytes, [&] { started([&] { return group->backend->barrier(); }); });
 }

@@ -66,6 +66,13 @@ unsafe extern "C" {
         error: *mut c_char,
         error_bytes: usize,
     ) -> c_int;
+    fn vared_all_to_all(
+        g: *mut RawGroup,
+        output: *mut c_void,
+        input: *mut c_void,
+        error: *mut c_char,
+        error_bytes: usize,
+    ) -> c_int;
     fn vared_barrier(g: *mut RawGroup, error: *mut c_char, error_bytes: usize) -> c_int;
     fn vared_group_free(g: *mut RawGroup);
 }
@@ -123,6 +130,14 @@ impl RemoteGroup {
         let (output, input) = (raw_tensor(output), raw_tensor(input));
         // SAFETY: as in `all_reduce_sum`, for both tensors.
         let failed = unsafe { vared_all_gather(self.raw(), output, input, error.as_mut_ptr(), ERROR_BYTES) };
+        error.unless_zero(failed)
+    }
+
+    pub(crate) fn all_to_all(&mut self, output: &Tensor, input: &Tensor) -> Result<(), String> {
+        let mut error = ErrorText::new();
+        let (output, input) = (raw_tensor(output), raw_tensor(input));
+        // SAFETY: as in `all_reduce_sum`, for both tensors.
+        let failed = unsafe { vared_all_to_all(self.raw(), output, input, error.as_mut_ptr(), ERROR_BYTES) };
         error.unless_zero(failed)
     }
 

@@ -110,6 +110,21 @@ impl Group {
         Ok(all)
     }
 
+    /// Sends row `r` of the contiguous `tensor`, `[world, …]`, to rank `r`; gives what each rank has sent here, by rank.
+    pub fn all_to_all(&mut self, tensor: &Tensor) -> Result<Tensor, Error> {
+        let received = tensor.copy();
+        let rows = || match tensor.size().first() {
+            Some(&rows) if rows == i64::from(self.member.world) => Ok(()),
+            _ => Err(format!("the tensor {:?} has no row for each of {} workers", tensor.size(), self.member.world)),
+        };
+        let rows = rows();
+        let send = |peers: &mut RemoteGroup| {
+            rows.and_then(|()| whole(tensor)).and_then(|()| peers.all_to_all(&received, tensor))
+        };
+        self.run(send, || format!("exchange {:?} between the workers", tensor.size()))?;
+        Ok(received)
+    }
+
     /// Returns when every member has called it.
     pub fn barrier(&mut self) -> Result<(), Error> {
         self.run(RemoteGroup::barrier, || "barrier of the workers".to_owned())

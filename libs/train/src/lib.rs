@@ -41,6 +41,7 @@ mod lanes;
 mod loss;
 mod mix;
 mod optim;
+mod peers;
 mod report;
 mod state;
 mod trainer;

@@ -16,6 +16,7 @@ use crate::error::TrainError;
 use crate::eval::Evaluation;
 use crate::loss::{LossConfig, Shares};
 use crate::optim::{self, Average, FlatParams, Optimizer, Rates, Schedule};
+use crate::peers::Peers;
 use crate::report::EvalReport;
 use crate::state::{Progress, Saved, Snapshot, optimizer_bytes, read_optimizer};
 use refresh::Refresh;
@@ -33,7 +34,7 @@ pub struct Trainer {
     loss: LossConfig,
     shares: Option<Shares>,
     normalise: Normalise,
-    group: Option<Group>,
+    peers: Option<Peers>,
     lanes: Range<u32>,
     step: u64,
     evaluation: Option<Evaluation>,
@@ -62,7 +63,7 @@ impl Trainer {
             loss: LossConfig::from(optim),
             shares: (!layers.is_empty()).then(|| Shares::new(&layers, Kind::Float, device)),
             normalise: Normalise::new(&config.pixels, device),
-            group: None,
+            peers: None,
             lanes: 0..config.lanes,
             step: 0,
             evaluation: None,
@@ -115,7 +116,7 @@ impl Trainer {
     /// [`TrainError::Collective`] if a member does not answer. Then this trainer has no group.
     pub fn set_group(&mut self, group: Option<Group>, lanes: Range<u32>) -> Result<(), TrainError> {
         // Until all have agreed, a step would be one worker's own idea.
-        self.group = None;
+        self.peers = None;
         let alone = group.as_ref().is_none_or(|group| group.world() == 1);
         if lanes.is_empty() || lanes.end > self.config.lanes || (alone && lanes != (0..self.config.lanes)) {
             let bound = if alone { "all lanes: nobody else carries them" } else { "a part of the run's lanes" };
@@ -127,24 +128,32 @@ impl Trainer {
         }
         self.lanes = lanes;
         if let Some(mut group) = group {
-            self.agree(&mut group)?;
-            self.group = Some(group);
+            let parts = self.agree(&mut group)?;
+            self.peers = Some(Peers::new(group, parts, self.config.lanes));
         }
         Ok(())
     }
 
-    /// Compares step and checksums of weights and optimiser with the other members.
-    fn agree(&self, group: &mut Group) -> Result<(), TrainError> {
+    /// Compares step and checksums of weights and optimiser with the other members. Gives the lanes of each, by rank.
+    fn agree(&self, group: &mut Group) -> Result<Vec<Range<u32>>, TrainError> {
         let checksum = |vector: &Tensor| vector.view_dtype(Kind::Int).sum(Kind::Int64).to_device(Device::Cpu);
         let state = self.optimizer.state().into_iter().map(|(_, vector)| vector);
         let average = self.average.iter().map(|average| &average.params().values);
         let vectors = std::iter::once(&self.params.values).chain(state).chain(average);
         let step = Tensor::from(self.step as i64);
-        let own: Vec<Tensor> = std::iter::once(step).chain(vectors.map(checksum)).collect();
+        let lanes = [self.lanes.start, self.lanes.end].map(|lane| Tensor::from(i64::from(lane)));
+        let own: Vec<Tensor> = lanes.into_iter().chain([step]).chain(vectors.map(checksum)).collect();
         let all = group.all_gather(&Tensor::stack(&own, 0)).map_err(|source| with_peers(self.step, source))?;
-        let rows: Vec<Vec<i64>> = Vec::try_from(&all).expect("a table of integers");
+        let mut rows: Vec<Vec<i64>> = Vec::try_from(&all).expect("a table of integers");
+        let parts: Vec<Range<u32>> = rows.iter().map(|row| row[0] as u32..row[1] as u32).collect();
+        rows.iter_mut().for_each(|row| drop(row.drain(..2)));
         if rows.windows(2).all(|pair| pair[0] == pair[1]) {
-            return Ok(());
+            return if parts.iter().cloned().flatten().eq(0..self.config.lanes) {
+                Ok(parts)
+            } else {
+                let bound = format!("parts that make up the run's {} lanes, by rank", self.config.lanes);
+                Err(TrainError::Setting { field: "lanes".into(), value: format!("{parts:?}"), bound })
+            };
         }
         let row = |(rank, row): (usize, &Vec<i64>)| {
             let sums: String = row[1..].iter().map(|sum| format!("{sum:x}")).collect();
@@ -181,7 +190,7 @@ impl Trainer {
         let evaluation = self.evaluation.take();
         let evaluation = evaluation
             .ok_or_else(|| TrainError::Order { call: "finish_eval", problem: "came before begin_eval".into() })?;
-        evaluation.finish(self.group.as_mut())
+        evaluation.finish(self.peers.as_mut().map(|peers| &mut peers.group))
     }
 
     /// The whole state as bytes. The same on every member.

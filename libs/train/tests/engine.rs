@@ -191,14 +191,27 @@ fn two_end_as_one(config: &TrainConfig) {
 }
 
 #[test]
-fn a_worker_may_carry_more_lanes_than_another() {
-    let config = config(3);
-    let reports = run(&mut trainer(config.clone()), 0..3, 0..4);
-    let together = on_workers(&config, &[0..2, 2..3], |trainer, lanes| run(trainer, lanes, 0..4));
-    for (one, two) in reports.iter().zip(&together[0]) {
-        assert!((one.loss - two.loss).abs() <= 1e-4 * one.loss, "{} {}", one.loss, two.loss);
+fn however_lanes_are_shared_out_the_bytes_are_those_of_one_worker() {
+    let shared: [(u32, &[Range<u32>]); 5] = [
+        (3, &[0..2, 2..3]),
+        (3, &[0..1, 1..2, 2..3]),
+        (4, &[0..1, 1..2, 2..3, 3..4]),
+        (5, &[0..3, 3..5]),
+        (5, &[0..2, 2..4, 4..5]),
+    ];
+    for (lanes, parts) in shared {
+        let config = config(lanes);
+        let mut alone = trainer(config.clone());
+        let reports = run(&mut alone, 0..lanes, 0..3);
+        let together = on_workers(&config, parts, |trainer, part| {
+            let reports = run(trainer, part, 0..3);
+            (told(&reports), bytes(trainer))
+        });
+        for (told_by_rank, bytes_of_rank) in together {
+            assert_eq!(told_by_rank, told(&reports), "{parts:?}");
+            assert!(bytes_of_rank == bytes(&alone), "the bytes of {parts:?} differ from one worker's");
+        }
     }
-    assert_eq!(told(&together[0]), told(&together[1]));
 }
 
 #[test]

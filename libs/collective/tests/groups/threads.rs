@@ -67,6 +67,21 @@ fn a_gather_stacks_by_rank() {
     assert_eq!(got, vec![(vec![3, 2], vec![0.0, -1.0, 1.0, -1.0, 2.0, -1.0]); 3]);
 }
 
+#[test]
+fn an_exchange_brings_each_rank_its_row_of_all() {
+    let got = on_every_rank(3, |mut group| {
+        let rows = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([3, 2]) + f64::from(10 * group.rank());
+        let all = group.all_to_all(&rows).expect("all ranks are there");
+        assert_eq!(floats(&rows)[0], (10 * group.rank()) as f32, "what is sent stays as it was");
+        floats(&all)
+    });
+    assert_eq!(got[0], [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);
+    assert_eq!(got[2], [4.0, 5.0, 14.0, 15.0, 24.0, 25.0]);
+    let wrong = on_every_rank(2, |mut group| group.all_to_all(&Tensor::from_slice(&[1.0f32; 3])).map(drop));
+    let error = wrong.into_iter().next().expect("two ranks").expect_err("three rows for two").to_string();
+    assert!(error.contains("has no row for each of 2 workers"), "{error}");
+}
+
 /// A store that must not be asked.
 struct NoStore;
 
@@ -94,6 +109,7 @@ fn a_group_of_one_asks_nobody_and_changes_nothing() {
     group.barrier().expect("nothing to do");
     assert_eq!(floats(&tensor), [1.5]);
     assert_eq!(group.all_gather(&tensor).expect("nothing to do").size(), [1, 1]);
+    assert_eq!(floats(&group.all_to_all(&tensor).expect("nothing to do")), [1.5]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use models::Pass;
 use tch::{Device, Tensor};
 
-use super::{Trainer, with_peers};
+use super::Trainer;
 use crate::TrainError;
 use crate::batch::ClipBatch;
 use crate::lanes::TreeSum;
@@ -59,10 +59,7 @@ impl Trainer {
         };
         let mut sum = TreeSum::new(self.config.lanes);
         self.lanes.clone().zip(lanes).for_each(|(lane, moments)| sum.push(lane, moments));
-        let mut sum = sum.total().expect("a worker carries a lane");
-        if let Some(group) = &mut self.group {
-            group.all_reduce_sum(&sum).map_err(|source| with_peers(self.step, source))?;
-        }
+        let mut sum = self.over_all(sum)?;
         let moments = tch::no_grad(|| sum.g_div_scalar_(f64::from(self.config.lanes) * batches as f64));
         let lost = moments.isfinite().logical_not().nonzero().to_device(Device::Cpu);
         if lost.numel() > 0 {

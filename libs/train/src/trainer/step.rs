@@ -37,11 +37,8 @@ impl Trainer {
         for (lane, batch) in self.lanes.clone().zip(lane_batches) {
             sum.push(lane, self.lane_vector((lane, batch), wish, &rates, &mut seconds));
         }
-        let sum = sum.total().expect("a worker carries a lane");
         let reducing = Instant::now();
-        if let Some(group) = &mut self.group {
-            group.all_reduce_sum(&sum).map_err(|source| with_peers(self.step, source))?;
-        }
+        let sum = self.over_all(sum)?;
         seconds.reduce = reducing.elapsed().as_secs_f64();
         let mut report = self.apply(sum, &rates)?;
         seconds.total = started.elapsed().as_secs_f64();
@@ -50,8 +47,16 @@ impl Trainer {
         Ok(report)
     }
 
+    /// What all members have added up, in the one order that the lanes have.
+    pub(super) fn over_all(&mut self, own: TreeSum) -> Result<Tensor, TrainError> {
+        match &mut self.peers {
+            Some(peers) => peers.sum(own).map_err(|source| with_peers(self.step, source)),
+            None => Ok(own.total().expect("a worker carries a lane")),
+        }
+    }
+
     pub(super) fn check_batches(&self, call: &'static str, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
-        if self.group.is_none() && self.lanes.len() != self.config.lanes as usize {
+        if self.peers.is_none() && self.lanes.len() != self.config.lanes as usize {
             let problem = format!("can't be done: this worker carries lanes {:?} and has no group", self.lanes);
             return Err(TrainError::Order { call, problem });
         }
