@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ pub struct Disk {
     /// Nothing is written any more.
     is_off: AtomicBool,
     was_spoilt: AtomicBool,
+    writes: AtomicU64,
     /// No other loader counts the bytes here.
     _lock: File,
 }
@@ -48,8 +49,9 @@ impl Disk {
                 }
             }
         }
+        let (folder, hoard, writes) = (folder.to_owned(), Mutex::new(hoard), AtomicU64::new(0));
         let (is_off, was_spoilt) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { folder: folder.to_owned(), hoard: Mutex::new(hoard), is_off, was_spoilt, _lock: lock })
+        Ok(Self { folder, hoard, is_off, was_spoilt, writes, _lock: lock })
     }
 
     /// A piece as it lies there: whether it is the one that was written, its reader must find out.
@@ -59,15 +61,14 @@ impl Disk {
         tokio::fs::read(self.path(key)).await.ok().map(Bytes::from)
     }
 
-    /// A piece is not what was written.
-    pub(super) async fn spoilt(&self, key: PieceKey) {
+    /// A piece is not what was written. It is written over when it has been read from the store again: if it were deleted,
+    /// that might be the good one of another reader.
+    pub(super) fn spoilt(&self, key: PieceKey) {
         let path = self.path(key);
         if !self.was_spoilt.swap(true, Ordering::Relaxed) {
             tracing::warn!("{} is damaged: it is read from the store again, as others are that follow", path.display());
         }
         self.hoard().remove(key);
-        // What can't be deleted is written over.
-        let _ = tokio::fs::remove_file(path).await;
     }
 
     /// Writes a piece, if there is room for it.
@@ -93,7 +94,8 @@ impl Disk {
         if let Some(parent) = path.parent() {
             tokio::fs::create_dir_all(parent).await?;
         }
-        let unfinished = path.with_extension(UNFINISHED);
+        // Two readers that found the same piece damaged may write it at a time.
+        let unfinished = path.with_extension(format!("{}.{UNFINISHED}", self.writes.fetch_add(1, Ordering::Relaxed)));
         tokio::fs::write(&unfinished, piece).await?;
         tokio::fs::rename(unfinished, path).await
     }

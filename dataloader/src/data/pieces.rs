@@ -60,7 +60,7 @@ impl Pieces {
         let disk = self.disk.as_ref()?;
         let piece = disk.get(key).await?;
         if !is_good(&piece) {
-            disk.spoilt(key).await;
+            disk.spoilt(key);
             return None;
         }
         self.memory().admit(key, piece.len() as u64, piece.clone());

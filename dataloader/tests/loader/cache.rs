@@ -86,7 +86,7 @@ async fn damaged_files_are_found_and_read_again() {
     for read in ["whole", "groups"] {
         let (expected, _) = epochs((&url, read), BARE).await;
         let folder = tempfile::tempdir().expect("temporary folder");
-        let (_, [at_first, _]) = epochs((&url, read), on_disk(folder.path(), 10 << 20)).await;
+        epochs((&url, read), on_disk(folder.path(), 10 << 20)).await;
         let kept = files(folder.path());
         for (n, path) in kept.iter().enumerate() {
             let mut bytes = std::fs::read(path).expect("is there");
@@ -100,7 +100,8 @@ async fn damaged_files_are_found_and_read_again() {
         }
         let (found, requests) = epochs((&url, read), on_disk(folder.path(), 10 << 20)).await;
         assert!(found == expected, "{read}: no damage is shown");
-        assert!(requests[0] >= at_first, "{read}: all is read again: {requests:?} instead of {at_first}");
+        // How many groups come in one request depends on what was read ahead together.
+        assert!(requests[0] >= u64::from(CLIPS), "{read}: every clip is read again: {requests:?}");
         let (found, requests) = epochs((&url, read), on_disk(folder.path(), 10 << 20)).await;
         assert!(found == expected && requests == [0, 0], "{read}: and kept: {requests:?}");
     }

@@ -143,9 +143,10 @@ fn a_killed_worker_is_replaced_by_one_that_takes_the_survivors_state() {
 fn whoever_is_killed_the_others_go_on_and_who_comes_back_is_taken_in() {
     let world = World::new();
     // Four lanes on one worker, on three, on two.
-    let lanes = "--set run.lanes=4";
-    world.train_with("calm", 1, lanes);
-    let run = world.start_with("wounded", 3, &format!("{lanes} --min-workers 1"));
+    // Steps long enough for a process to start during a few of them.
+    let settings = "--set run.lanes=4 --set model.widths=[48,48,48,48]";
+    world.train_with("calm", 1, settings);
+    let run = world.start_with("wounded", 3, &format!("{settings} --min-workers 1"));
     let works_with = |run: &run::Running, world: usize| {
         let is_it =
             |line: &Value| line["event"] == "generation" && line["workers"].as_array().map(Vec::len) == Some(world);
@@ -156,6 +157,8 @@ fn whoever_is_killed_the_others_go_on_and_who_comes_back_is_taken_in() {
     run.kill_child("worker-0");
     works_with(&run, 2);
     works_with(&run, 3);
+    // Who dies while a group forms is missed only when its forming takes too long.
+    run.wait_for("a step of all three", |line| line["event"] == "step" && line["generation"].as_u64() >= Some(3));
     run.kill_child("worker-2");
     works_with(&run, 2);
     let ended = run.end();

@@ -175,7 +175,11 @@ impl Reader<'_> {
         let (start, asked) = (Instant::now(), self.asked());
         let until_first = async {
             let (answer, mut rest) = Answer::split(self.shared.inner.get_opts(self.location, asked).await?);
-            let first = if self.options.head { None } else { rest.try_next().await? };
+            // Memory hands the body over with the head.
+            if self.options.head {
+                rest = stream::empty().boxed();
+            }
+            let first = rest.try_next().await?;
             Ok(Begun { answer, first: first.unwrap_or_default(), rest })
         };
         let limit = self.patience.first_byte;
