@@ -1,5 +1,7 @@
 //! Sums over lanes in one fixed binary tree by lane number, so that the bits do not depend on who held which lane.
 
+pub(crate) mod peers;
+
 use std::ops::Range;
 
 use tch::Tensor;

@@ -41,7 +41,6 @@ mod lanes;
 mod loss;
 mod mix;
 mod optim;
-mod peers;
 mod report;
 mod state;
 mod trainer;

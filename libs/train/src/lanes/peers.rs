@@ -5,7 +5,7 @@ use std::ops::Range;
 use collective::Group;
 use tch::{Device, Kind, Tensor};
 
-use crate::lanes::{Node, TreeSum};
+use super::{Node, TreeSum};
 
 /// The members of a group, and which sums each of them brings.
 #[derive(Debug)]
