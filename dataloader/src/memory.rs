@@ -2,7 +2,7 @@
 
 /// Tells the C allocator to keep what is freed. By default a batch of some MiB, and its message, are mapped anew and
 /// cleared page by page: a third of the time that sending it takes. What the process holds is then the most that it needed
-/// at once, but no more than [`SPARE_BYTES`] of it unused at the end of its heap.
+/// at once, but no more than `SPARE_BYTES` of it unused at the end of its heap.
 ///
 /// To be called before there are threads: the allocator's settings are not guarded.
 pub fn keep_freed() {

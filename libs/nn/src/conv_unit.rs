@@ -108,7 +108,7 @@ impl ConvUnit {
         self.forward_with(x_ncthw, &self.after().onto(shortcut_ncthw), pass)
     }
 
-    /// `next.forward_t(self.forward_t(x))`, or [`Self::forward_onto`] with a shortcut; where it pays, rows go through both units
+    /// `next.forward_t(self.forward_t(x))`, or with a shortcut the end of a residual branch; where it pays, rows go through both units
     /// while they are in cache.
     ///
     /// # Shape
