@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clips::Clip;
 use futures::future::join_all;
 use runtime::retry::{Backoff, retry};
+use runtime::store::guard::is_transient;
 
 use crate::data::{ClipRef, Piece, PieceKey, Pieces};
 use crate::error::{ClipFault, RenderError};
@@ -80,9 +81,9 @@ impl Reader {
         let store = &clip.part.store;
         let path = store.path(object);
         let what = format!("read {object} in {}", store.url);
-        match retry(&what, self.backoff, passes, || store.store.get_ranges(&path, ranges)).await {
+        match retry(&what, self.backoff, is_transient, || store.store.get_ranges(&path, ranges)).await {
             Ok(pieces) => Ok(pieces),
-            Err(error) if passes(&error.last) => Err(RenderError::Store(format!("{error}: {}", error.last))),
+            Err(error) if is_transient(&error.last) => Err(RenderError::Store(format!("{error}: {}", error.last))),
             Err(error) => Err(fault(object, error.last.to_string()).into()),
         }
     }
@@ -91,17 +92,6 @@ impl Reader {
 /// What is wrong with an object.
 pub(super) fn fault(object: &str, reason: String) -> ClipFault {
     ClipFault::Object { object: object.to_owned(), reason }
-}
-
-/// Whether another attempt may end differently. What is missing or forbidden stays so.
-fn passes(error: &object_store::Error) -> bool {
-    use object_store::Error as E;
-    match error {
-        E::JoinError { .. } => true,
-        // A range beyond the object's end comes as a generic error, too; waiting does not lengthen the object.
-        E::Generic { source, .. } => !source.to_string().to_ascii_lowercase().contains("range"),
-        _ => false,
-    }
 }
 
 /// A copy of its own where the store handed out a piece of something larger, which the cache would keep alive.
@@ -127,18 +117,7 @@ pub(super) fn same(object: &str, (length_bytes, expected): (u64, u32), piece: By
 
 #[cfg(test)]
 mod tests {
-    use object_store::Error;
-
     use super::*;
-
-    #[test]
-    fn only_what_may_pass_is_tried_again() {
-        let generic = |text: &str| Error::Generic { store: "test", source: text.to_owned().into() };
-        assert!(passes(&generic("connection reset by peer")));
-        assert!(!passes(&generic("Requested range was invalid")));
-        assert!(!passes(&Error::NotFound { path: "x".into(), source: "gone".into() }));
-        assert!(!passes(&Error::PermissionDenied { path: "x".into(), source: "no".into() }));
-    }
 
     #[test]
     fn a_cached_file_keeps_nothing_else_alive() {

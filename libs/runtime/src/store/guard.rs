@@ -41,6 +41,7 @@ use tokio::time::Instant;
 use self::budget::Budget;
 pub use self::meter::Figures;
 use self::meter::Meter;
+pub use self::transient::is_transient;
 use self::turns::Turns;
 use crate::retry::{Backoff, GaveUp};
 
@@ -154,7 +155,7 @@ impl Shared {
 
     /// Pauses where another attempt is worth it; otherwise that was the last word.
     async fn failed(&self, what: &str, attempts: u32, start: Instant, error: Error) -> Result<()> {
-        let Some(patience) = self.policy.patience.filter(|_| transient::is_transient(&error)) else {
+        let Some(patience) = self.policy.patience.filter(|_| is_transient(&error)) else {
             self.meter.failure();
             return Err(error);
         };

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use object_store::Error;
 
 /// Whether another attempt may end differently. What is missing, forbidden or asked for wrongly stays so.
-pub(super) fn is_transient(error: &Error) -> bool {
+pub fn is_transient(error: &Error) -> bool {
     match error {
         Error::JoinError { .. } => true,
         Error::Generic { .. } => {
@@ -25,4 +25,19 @@ fn is_final(text: &str) -> bool {
     });
     let beyond = ["Wanted range", "Range started", "Range ended", "Requested "];
     refused || beyond.iter().any(|start| text.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let generic = |text: &str| Error::Generic { store: "test", source: text.to_owned().into() };
+        assert!(is_transient(&generic("connection reset by peer")));
+        assert!(is_transient(&generic("can't read oranges.tar: no byte came within 20s")), "a name says nothing");
+        assert!(!is_transient(&generic("Requested range was invalid")));
+        assert!(!is_transient(&Error::NotFound { path: "x".into(), source: "gone".into() }));
+        assert!(!is_transient(&Error::PermissionDenied { path: "x".into(), source: "no".into() }));
+    }
 }
