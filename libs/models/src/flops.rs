@@ -143,11 +143,7 @@ impl CostModel {
         let gates: Vec<LayerGates> = plan
             .layers
             .iter()
-            .map(|layer| LayerGates {
-                v_time_no: layer.v_time_no.shallow_clone(),
-                v_channel_no: layer.v_channel_no.shallow_clone(),
-                dead_axes: 0,
-            })
+            .map(|layer| LayerGates::new(layer.v_time_no.shallow_clone(), layer.v_channel_no.shallow_clone()))
             .collect();
         (self.paper_macs(&gates), self.all_in_macs(&gates))
     }

@@ -1,7 +1,7 @@
 //! A network ready to compute: its layers, its parameters and what they cost.
 
-use nn::{FeatureShape, LayerCost, LayerGates, Observer, Params, Pass, Policy};
-use tch::Tensor;
+use nn::{DeadAxes, FeatureShape, LayerCost, LayerGates, Observer, Params, Pass, Policy, cuda};
+use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
 use crate::config::ClipShape;
@@ -36,7 +36,18 @@ pub struct Forward {
 impl Forward {
     /// Over layers and clips, how often all options of an axis had weight 0.
     pub fn dead_axes(&self) -> usize {
-        self.gates.iter().map(|gates| gates.dead_axes).sum()
+        self.gates.iter().map(|gates| gates.dead_axes.count()).sum()
+    }
+
+    /// The same as one float on `device`, without waiting for it.
+    pub fn dead_axes_on(&self, device: Device) -> Tensor {
+        let counted = |gates: &LayerGates| if let DeadAxes::Counted(count) = gates.dead_axes { count } else { 0 };
+        let counted: usize = self.gates.iter().map(counted).sum();
+        let start = Tensor::full([0_i64; 0], counted as f64, (Kind::Float, device));
+        self.gates.iter().fold(start, |sum, gates| match &gates.dead_axes {
+            DeadAxes::Counted(_) => sum,
+            DeadAxes::OnDevice(count) => sum + count,
+        })
     }
 }
 
@@ -65,7 +76,8 @@ impl Network {
     /// # Panics
     /// As [`Network::forward`].
     pub fn forward_pass(&self, x_ncthw: &Tensor, mut pass: Pass) -> Forward {
-        let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
+        let x_ncthw = cuda::enter(x_ncthw, pass.precision);
+        let logits_nk = self.backbone.forward_t(&x_ncthw, &mut pass);
         Forward { logits_nk, gates: pass.gates }
     }
 
@@ -79,9 +91,7 @@ impl Network {
         (mode, policy): (Mode, &Policy),
         observer: &mut dyn Observer,
     ) -> Forward {
-        let mut pass = Pass { observer: Some(observer), ..Pass::new(mode.train, policy) };
-        let logits_nk = self.backbone.forward_t(x_ncthw, &mut pass);
-        Forward { logits_nk, gates: pass.gates }
+        self.forward_pass(x_ncthw, Pass { observer: Some(observer), ..Pass::new(mode.train, policy) })
     }
 
     /// Multiply-adds at the clip shape that the network was made for.

@@ -29,7 +29,7 @@ pub struct BatchNorm {
     eps: f64,
 }
 
-/// A batch norm in evaluation, `[c]` each.
+/// What a batch norm computes with, `[c]` each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
     pub(crate) weight: &'a Tensor,
@@ -63,13 +63,14 @@ impl BatchNormConfig {
 impl BatchNorm {
     /// What it computes with in evaluation.
     pub(crate) fn running(&self) -> Running<'_> {
-        Running {
-            weight: &self.weight,
-            bias: &self.bias,
-            mean: &self.buffers.running_mean,
-            variance: &self.buffers.running_var,
-            eps: self.eps,
-        }
+        self.statistics(false)
+    }
+
+    /// What it computes with; in training mean and variance are where the batch's own go.
+    pub(crate) fn statistics(&self, train: bool) -> Running<'_> {
+        let NormBuffers { running_mean, running_var, batch_mean, batch_var, .. } = &self.buffers;
+        let (mean, variance) = if train { (batch_mean, batch_var) } else { (running_mean, running_var) };
+        Running { weight: &self.weight, bias: &self.bias, mean, variance, eps: self.eps }
     }
 
     /// # Shape
@@ -78,14 +79,9 @@ impl BatchNorm {
     /// # Panics
     /// If axis 1 is not `c`, or in training if a channel has a single value.
     pub fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let (mean, variance) = if train {
-            // With momentum 1 libtorch leaves exactly this batch's statistics in the buffers that it is given.
-            (&self.buffers.batch_mean, &self.buffers.batch_var)
-        } else {
-            (&self.buffers.running_mean, &self.buffers.running_var)
-        };
-        let affine = (Some(&self.weight), Some(&self.bias));
-        x.batch_norm(affine.0, affine.1, Some(mean), Some(variance), train, 1.0, self.eps, true)
+        let Running { weight, bias, mean, variance, eps } = self.statistics(train);
+        // With momentum 1 libtorch leaves exactly this batch's statistics in the buffers that it is given.
+        x.batch_norm(Some(weight), Some(bias), Some(mean), Some(variance), train, 1.0, eps, true)
     }
 }
 

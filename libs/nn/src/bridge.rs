@@ -49,6 +49,11 @@ pub(crate) fn applies(x: &Tensor) -> bool {
 
 /// True if a layer may compute all at once what it gives out: such tensors, and no gradients wanted.
 pub(crate) fn infers(x: &Tensor) -> bool {
+    applies(x) && !records_gradients()
+}
+
+/// True if operations of this thread are recorded for a backward pass.
+pub(crate) fn records_gradients() -> bool {
     // SAFETY: reads a flag of this thread.
-    applies(x) && unsafe { vared_records_gradients() } == 0
+    unsafe { vared_records_gradients() != 0 }
 }

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use crate::bridge::packed::Packs;
+use crate::cuda::{self, Kernels};
 use crate::macs::FeatureShape;
 use crate::{Init, Role, Scope};
 
@@ -82,10 +83,16 @@ impl Conv {
     pub(crate) fn forward_part(&self, x_ncthw: &Tensor, outputs: i64, every: i64) -> Tensor {
         let ConvConfig { stride: [t, h, w], padding, groups, .. } = self.config;
         let stride = [t * every, h, w];
-        if outputs == self.config.outputs {
-            return x_ncthw.conv3d(&self.weight, None::<&Tensor>, stride, padding, [1; 3], groups);
+        if let Some(kernels) = cuda::of(x_ncthw) {
+            return self.forward_on_gpu(kernels, x_ncthw, outputs, every);
         }
-        let weight = self.weight.narrow(0, 0, outputs);
+        // Parameters are in single precision whatever the features are.
+        let weight = self.weight.to_kind(x_ncthw.kind());
+        if outputs == self.config.outputs {
+            return x_ncthw.conv3d(&weight, None::<&Tensor>, stride, padding, [1; 3], groups);
+        }
+        let whole = weight;
+        let weight = whole.narrow(0, 0, outputs);
         if groups == 1 {
             return x_ncthw.conv3d(&weight, None::<&Tensor>, stride, padding, [1; 3], 1);
         }
@@ -93,8 +100,24 @@ impl Conv {
         let per_group = self.config.outputs / groups;
         let groups = (outputs + per_group - 1) / per_group;
         let x = x_ncthw.narrow(1, 0, groups * (self.config.inputs / self.config.groups));
-        let whole = self.weight.narrow(0, 0, groups * per_group);
+        let whole = whole.narrow(0, 0, groups * per_group);
         x.conv3d(&whole, None::<&Tensor>, stride, padding, [1; 3], groups).narrow(1, 0, outputs)
+    }
+
+    /// [`Conv::forward_part`] of features as a GPU's layers keep them.
+    fn forward_on_gpu(&self, kernels: &Kernels, x_ncthw: &Tensor, outputs: i64, every: i64) -> Tensor {
+        let ConvConfig { groups, stride: [t, h, w], padding, inputs, .. } = self.config;
+        let weight = self.weight.narrow(0, 0, outputs);
+        if groups == 1 {
+            return kernels.conv(x_ncthw, &weight, &self.config, every);
+        }
+        if Kernels::has_depthwise(&self.config) {
+            return kernels.depthwise(x_ncthw, &weight, [t * every, h]);
+        }
+        let x = cuda::own_channels(x_ncthw, inputs);
+        let weight = self.weight.to_kind(x.kind());
+        let y = x.conv3d(&weight, None::<&Tensor>, [t * every, h, w], padding, [1; 3], groups);
+        cuda::filled(&y.narrow(1, 0, outputs))
     }
 }
 

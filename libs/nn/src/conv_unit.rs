@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use crate::bridge;
 use crate::bridge::packed::Part;
+use crate::cuda;
 use crate::dynamic::chain;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{
@@ -55,6 +56,9 @@ impl<'a> After<'a> {
 
     /// By separate operations.
     pub(crate) fn apply(&self, y: Tensor, train: bool) -> Tensor {
+        if let (Some(kernels), Some(norm)) = (cuda::of(&y), self.norm) {
+            return kernels.norm(&y, &norm.statistics(train), (self.shortcut, self.activation), train);
+        }
         let mut y = match self.norm {
             Some(norm) => norm.forward_t(&y, train),
             None => y,
@@ -99,6 +103,13 @@ impl ConvUnit {
         self.forward_with(x_ncthw, &self.after(), pass)
     }
 
+    fn outputs(&self) -> i64 {
+        match &self.conv {
+            AnyConv::Plain(conv) => conv.config.outputs,
+            AnyConv::Dynamic(conv) => conv.config().outputs,
+        }
+    }
+
     fn after(&self) -> After<'_> {
         After { norm: self.norm.as_ref(), shortcut: None, activation: self.activation }
     }
@@ -134,8 +145,8 @@ impl ConvUnit {
     }
 
     fn forward_with(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
-        let weights = pass.weights.filter(|_| !pass.train && bridge::infers(x_ncthw));
-        pass.observed(&self.conv_path, |pass| match (&self.conv, weights) {
+        let weights = pass.weights.filter(|_| !pass.train && (bridge::infers(x_ncthw) || cuda::infers(x_ncthw)));
+        pass.observed((&self.conv_path, self.outputs()), |pass| match (&self.conv, weights) {
             (AnyConv::Plain(conv), Some(weights)) => {
                 conv.infer(x_ncthw, Part { outputs: conv.config.outputs, every: 1 }, after, weights)
             }

@@ -17,6 +17,7 @@ mod batch_norm;
 mod bridge;
 mod conv;
 mod conv_unit;
+pub mod cuda;
 mod dynamic;
 mod fixed;
 mod head;
@@ -29,7 +30,7 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
 pub use dynamic::{
-    Axes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Observer, Options, Pass,
+    Axes, DeadAxes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Observer, Options, Pass,
     Policy, PolicyPlan,
 };
 pub use fixed::{Activation, Dropout, Pool, SqueezeExcite, SqueezeExciteConfig};

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use tch::{Device, Kind, Tensor};
 
-use models::Pixels;
+use models::{Pixels, cuda};
+
+use crate::TrainError;
 
 /// Clips of one lane (or of a held-out chunk), cropped, in bytes, with their labels.
 #[derive(Debug, Clone)]
@@ -38,8 +40,48 @@ impl ClipBatch {
         if self.labels.len() != n {
             return Some(format!("{n} clips, but {} labels", self.labels.len()));
         }
-        let wrong = self.labels.iter().find(|label| !(0..classes).contains(*label))?;
-        Some(format!("label {wrong}, but the network has classes 0 to {}", classes - 1))
+        wrong_label(&self.labels, classes)
+    }
+}
+
+fn wrong_label(labels: &[i64], classes: i64) -> Option<String> {
+    let wrong = labels.iter().find(|label| !(0..classes).contains(*label))?;
+    Some(format!("label {wrong}, but the network has classes 0 to {}", classes - 1))
+}
+
+/// A batch whose bytes lie on the device already.
+#[derive(Debug)]
+pub struct StagedBatch {
+    bytes_nthwc: Tensor,
+    labels_n: Tensor,
+    /// What [`ClipBatch::problem`] asks about.
+    shape: [usize; 5],
+    labels: Vec<i64>,
+}
+
+impl StagedBatch {
+    /// Brings a batch to `device`, from any thread: the next step's while another step is computed.
+    ///
+    /// # Errors
+    /// [`TrainError::Batch`] if its sizes and its bytes don't fit each other.
+    pub fn new(batch: &ClipBatch, device: Device) -> Result<Self, TrainError> {
+        if let Some(problem) = batch.problem(i64::MAX) {
+            return Err(TrainError::Batch { place: "a batch on its way to the device".into(), problem });
+        }
+        let size = batch.shape.map(|size| size as i64);
+        let bytes_nthwc = cuda::stage(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), device);
+        let labels_n = cuda::stage(&Tensor::from_slice(&batch.labels), device);
+        Ok(Self { bytes_nthwc, labels_n, shape: batch.shape, labels: batch.labels.clone() })
+    }
+
+    /// Number of clips.
+    pub(crate) fn clips(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// What is wrong with it for a network of `classes` classes, if anything.
+    pub(crate) fn problem(&self, classes: i64) -> Option<String> {
+        wrong_label(&self.labels, classes)
     }
 }
 
@@ -63,12 +105,22 @@ impl Normalise {
     /// `(x / 255 − mean) / std`, and the labels. The batch has no [`ClipBatch::problem`].
     pub(crate) fn to_device(&self, batch: &ClipBatch) -> (Tensor, Tensor) {
         let size = batch.shape.map(|size| size as i64);
-        let bytes_nthwc = Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8).to_device(self.device);
+        let bytes_nthwc = cuda::upload(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), self.device);
+        (self.normalised(&bytes_nthwc), cuda::upload(&Tensor::from_slice(&batch.labels), self.device))
+    }
+
+    /// The same of what lies on the device already.
+    pub(crate) fn staged(&self, batch: &StagedBatch) -> (Tensor, Tensor) {
+        cuda::adopt(&batch.bytes_nthwc);
+        cuda::adopt(&batch.labels_n);
+        (self.normalised(&batch.bytes_nthwc), batch.labels_n.shallow_clone())
+    }
+
+    fn normalised(&self, bytes_nthwc: &Tensor) -> Tensor {
         // The axes move while an element is one byte, not four.
         let bytes_ncthw = bytes_nthwc.permute([0, 4, 1, 2, 3]).contiguous();
         let mut x_ncthw = bytes_ncthw.to_kind(Kind::Float);
-        let x_ncthw = x_ncthw.g_mul_(&self.scale_c111).g_add_(&self.shift_c111);
-        (x_ncthw, Tensor::from_slice(&batch.labels).to_device(self.device))
+        x_ncthw.g_mul_(&self.scale_c111).g_add_(&self.shift_c111)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use collective::Group;
+use models::cuda::Precision;
 use models::{DynamicLayer, Forward, Network, Pass, Policy};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -24,6 +25,7 @@ pub struct Evaluation {
     weights: u64,
     classes: i64,
     gmacs_backbone: f64,
+    precision: Precision,
     sums: Sums,
 }
 
@@ -60,9 +62,16 @@ impl Evaluation {
             weights: STATES.fetch_add(1, Ordering::Relaxed),
             classes,
             gmacs_backbone: network.costs().backbone_macs() as f64 / 1e9,
+            precision: Precision::Fp32,
             sums: Sums::new(layers.len(), classes as usize),
             layers,
         }
+    }
+
+    /// The same with features in this kind of number.
+    #[must_use]
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Adds the clips of `batch`, with the policies of `policy`.
@@ -76,7 +85,7 @@ impl Evaluation {
         }
         tch::no_grad(|| {
             let (x_ncthw, labels_n) = self.normalise.to_device(batch);
-            let mut pass = Pass::new(false, policy);
+            let mut pass = Pass { precision: self.precision, ..Pass::new(false, policy) };
             pass.weights = Some(self.weights);
             let forward = network.forward_pass(&x_ncthw, pass);
             self.count(network, (&forward, &labels_n), &batch.labels);

@@ -45,7 +45,7 @@ mod report;
 mod state;
 mod trainer;
 
-pub use batch::ClipBatch;
+pub use batch::{ClipBatch, StagedBatch};
 pub use config::{Curve, Lambda, MixConfig, OptimConfig, OptimKind, ShareGradient, Stage, TrainConfig};
 pub use error::TrainError;
 pub use eval::Evaluation;

@@ -28,8 +28,8 @@ fn table(rows: &[&[f64]]) -> Tensor {
 fn gates(axes: [Tensor; 4]) -> Vec<LayerGates> {
     let [time_0, channel_0, time_1, channel_1] = axes;
     vec![
-        LayerGates { v_time_no: time_0, v_channel_no: channel_0, dead_axes: 0 },
-        LayerGates { v_time_no: time_1, v_channel_no: channel_1, dead_axes: 0 },
+        LayerGates::new(time_0, channel_0),
+        LayerGates::new(time_1, channel_1),
     ]
 }
 

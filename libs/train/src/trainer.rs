@@ -166,7 +166,8 @@ impl Trainer {
     /// Begins an evaluation; one that was not finished is forgotten.
     pub fn begin_eval(&mut self) {
         let classes = self.config.model.classes();
-        self.evaluation = Some(Evaluation::new(self.judged_network(), classes, &self.config.pixels, self.device));
+        let evaluation = Evaluation::new(self.judged_network(), classes, &self.config.pixels, self.device);
+        self.evaluation = Some(evaluation.in_precision(self.config.optim.precision));
     }
 
     /// Adds held-out clips, as inference sees them: running statistics, skipping policies. Training is not touched.

@@ -1,15 +1,16 @@
-//! A convolution at inference on the CPU: channels last, weights in the order that its kernel wants, the norm folded into them,
-//! shortcut and ReLU on the way out.
+//! A convolution at inference: channels last, weights in the order that its kernel wants; on the CPU the norm folded into them,
+//! shortcut and ReLU on the way out; on a GPU in one pass after it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_int;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::batch_norm::Running;
 use crate::bridge::{Raw, owned, raw, raw_or_null};
 use crate::conv_unit::After;
+use crate::cuda::{self, Kernels};
 use crate::{Activation, Conv, ConvConfig};
 
 /// `VaredConvolution` of `bridge/mix.h`.
@@ -55,8 +56,17 @@ struct Packed {
     weight: Tensor,
     /// What a folded norm adds, `[c]`.
     shift: Option<Tensor>,
-    /// With our own loops instead of oneDNN's.
+    /// With our own loops instead of the library's.
     depthwise: bool,
+}
+
+/// What a pack is of: the part, whether a norm comes after it, and where features are in which kind of number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    part: Part,
+    normed: bool,
+    gpu: bool,
+    bf16: bool,
 }
 
 impl Packed {
@@ -77,6 +87,29 @@ impl Packed {
             let packed = unsafe { vared_pack(raw(&weight), &convolution, raw(x)) };
             Self { weight: owned(packed, "packing a convolution's weights"), shift, depthwise: false }
         })
+    }
+
+    /// For features like `x` on a GPU. A norm stays apart: its pass over the output adds the shortcut and activates, too.
+    fn on_gpu(kernels: &Kernels, conv: &Conv, (part, norm): (Part, Option<Running>), x: &Tensor) -> Self {
+        let (depthwise, weight) = (conv.config.groups > 1, conv.weight.narrow(0, 0, part.outputs));
+        let weight = kernels.pack(&weight, x, depthwise);
+        // Of the output's channels, filled up: a shape is all that is asked for.
+        let channels = (part.outputs + 7) / 8 * 8;
+        let like = || Tensor::empty([1, channels, 1, 1, 1], (x.kind(), x.device()));
+        Self { weight, shift: norm.map(|norm| kernels.scale(&like(), &norm)), depthwise }
+    }
+
+    fn run_on_gpu(&self, kernels: &Kernels, (config, part): (&ConvConfig, Part), x: &Tensor, after: &After) -> Tensor {
+        let [t, h, _] = config.stride;
+        let y = if self.depthwise {
+            kernels.depthwise(x, &self.weight, [t * part.every, h])
+        } else {
+            kernels.conv(x, &self.weight, config, part.every)
+        };
+        match &self.shift {
+            Some(affine) => kernels.affine(&y, affine, (after.shortcut, after.activation)),
+            None => after.apply(y, false),
+        }
     }
 
     fn forward(&self, x: &Tensor, config: &ConvConfig, part: Part, after: &CallAfter) -> Tensor {
@@ -101,22 +134,31 @@ pub(crate) struct Packs(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     weights: u64,
-    packs: BTreeMap<(Part, bool), Packed>,
+    packs: BTreeMap<Key, Packed>,
 }
 
 impl Conv {
     /// `part` of the convolution, and what comes after it; channels last. `weights` is the state of the weights.
     pub(crate) fn infer(&self, x_ncthw: &Tensor, part: Part, after: &After, weights: u64) -> Tensor {
-        if self.config.groups > 1 && !is_depthwise(&self.config) {
+        let kernels = cuda::of(x_ncthw);
+        let has_own = || if kernels.is_some() { Kernels::has_depthwise(&self.config) } else { is_depthwise(&self.config) };
+        if self.config.groups > 1 && !has_own() {
             return after.apply(self.forward_part(x_ncthw, part.outputs, part.every), false);
         }
         let mut kept = self.packs.0.borrow_mut();
         if kept.weights != weights {
             *kept = Kept { weights, packs: BTreeMap::new() };
         }
-        let make = || Packed::new(self, part, after.norm.map(|norm| norm.running()), x_ncthw);
-        let packed = kept.packs.entry((part, after.norm.is_some())).or_insert_with(make);
-        self.run(packed, x_ncthw, part, after)
+        let norm = after.norm.map(|norm| norm.running());
+        let key = Key { part, normed: norm.is_some(), gpu: kernels.is_some(), bf16: x_ncthw.kind() == Kind::BFloat16 };
+        let packed = kept.packs.entry(key).or_insert_with(|| match kernels {
+            Some(kernels) => Packed::on_gpu(kernels, self, (part, norm), x_ncthw),
+            None => Packed::new(self, part, norm, x_ncthw),
+        });
+        match kernels {
+            Some(kernels) => packed.run_on_gpu(kernels, (&self.config, part), x_ncthw, after),
+            None => self.run(packed, x_ncthw, part, after),
+        }
     }
 
     fn run(&self, packed: &Packed, x_ncthw: &Tensor, part: Part, after: &After) -> Tensor {

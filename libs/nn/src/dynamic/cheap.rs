@@ -27,7 +27,8 @@ impl Cheap {
     /// The channels that option `i ≥ 1` leaves out, from those that it computes: output `g · m + k` reads channel `g`,
     /// where `m = 1/r − 1` is the multiplier.
     pub(crate) fn rebuild_channels(&self, i: usize, computed_ncthw: &Tensor) -> Tensor {
-        let weight = &self.channel[i - 1];
+        let weight = self.channel[i - 1].to_kind(computed_ncthw.kind());
+        let weight = &weight;
         let (missing, multiplier) = (weight.size()[0], (1 << i) - 1);
         let groups = (missing + multiplier - 1) / multiplier;
         let x = computed_ncthw.narrow(1, 0, groups);
@@ -42,7 +43,7 @@ impl Cheap {
 
     /// The frames `k` after their anchors under temporal option `j ≥ 1`.
     pub(crate) fn rebuild_frames(&self, j: usize, k: i64, anchors_ncthw: &Tensor) -> Tensor {
-        depthwise(anchors_ncthw, &self.time[j - 1][k as usize - 1])
+        depthwise(anchors_ncthw, &self.time[j - 1][k as usize - 1].to_kind(anchors_ncthw.kind()))
     }
 }
 

@@ -75,8 +75,8 @@ impl DynamicConv {
     /// # Panics
     /// If the input does not have this shape, or if a forced policy does not fit the network or the batch.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        let gates = self.decide(x_ncthw, pass);
-        let all = Live::all(&self.options);
+        let (gates, x_ncthw) = self.decide(x_ncthw, pass);
+        let (all, x_ncthw) = (Live::all(&self.options), &x_ncthw);
         let y = match pass.policy {
             Policy::Full => self.conv.forward(x_ncthw),
             Policy::Soft => self.part(x_ncthw, &gates, &all),
@@ -92,7 +92,7 @@ impl DynamicConv {
     /// The layer and what comes after it, in inference on the CPU with this state of the weights: what is rebuilt is finished on
     /// the way out.
     pub(crate) fn infer(&self, x_ncthw: &Tensor, (after, weights): (&After, u64), pass: &mut Pass) -> Tensor {
-        let gates = self.decide(x_ncthw, pass);
+        let (gates, _) = self.decide(x_ncthw, pass);
         let part = |x: &Tensor, shortcut: Option<&Tensor>, gates: &LayerGates, live: &Live| {
             let whole = Filling { gates, live, frames: self.frames_out(x.size()[2]), rows: None };
             self.fill(&self.compute(x, live, weights), &whole, &After { shortcut, ..*after })
@@ -126,17 +126,19 @@ impl DynamicConv {
     }
 
     /// The convolution whose weights all options share.
-    pub(super) fn config(&self) -> &ConvConfig {
+    pub(crate) fn config(&self) -> &ConvConfig {
         &self.conv.config
     }
 
-    /// Weights of the options for these clips.
-    pub(super) fn decide(&self, x_ncthw: &Tensor, pass: &Pass) -> LayerGates {
+    /// Weights of the options for these clips, and the features for what comes after.
+    pub(super) fn decide(&self, x_ncthw: &Tensor, pass: &Pass) -> (LayerGates, Tensor) {
         let (n, counts) = (x_ncthw.size()[0], self.options.counts());
         match pass.policy {
-            Policy::Full => LayerGates::full(n, counts, x_ncthw),
-            Policy::Soft | Policy::Skip => self.gate.forward_t(x_ncthw, pass.train),
-            Policy::Fixed(plan) => plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw),
+            Policy::Full => (LayerGates::full(n, counts, x_ncthw), x_ncthw.shallow_clone()),
+            Policy::Soft | Policy::Skip => self.gate.read(x_ncthw, pass.train),
+            Policy::Fixed(plan) => {
+                (plan.layer(pass.gates.len(), (n, counts.0, counts.1), x_ncthw), x_ncthw.shallow_clone())
+            }
         }
     }
 
@@ -191,7 +193,7 @@ fn by_group(
     for (live, clips) in groups {
         let index = Tensor::from_slice(&clips).to_device(x_ncthw.device());
         let of = |tensor: &Tensor| tensor.index_select(0, &index);
-        let gates = LayerGates { v_time_no: of(&gates.v_time_no), v_channel_no: of(&gates.v_channel_no), dead_axes: 0 };
+        let gates = LayerGates::new(of(&gates.v_time_no), of(&gates.v_channel_no));
         parts.push(part(&of(x_ncthw), shortcut.map(of).as_ref(), &gates, &live));
         order.extend(clips);
     }
@@ -201,9 +203,14 @@ fn by_group(
 
 /// The live options of each clip.
 pub(super) fn live(gates: &LayerGates) -> Vec<Live> {
+    if let Some(live) = &gates.live {
+        return live.clone();
+    }
+    // One transfer for both axes: on a GPU each is a wait.
+    let time = gates.v_time_no.size()[1] as usize;
+    let both = rows(&Tensor::cat(&[&gates.v_time_no, &gates.v_channel_no], 1));
     let live = |row: &[f64]| row.iter().map(|v| *v > 0.0).collect::<Vec<bool>>();
-    let clips = rows(&gates.v_time_no).into_iter().zip(rows(&gates.v_channel_no));
-    clips.map(|(time, channel)| Live { time: live(&time), channel: live(&channel) }).collect()
+    both.iter().map(|row| Live { time: live(&row[..time]), channel: live(&row[time..]) }).collect()
 }
 
 /// Clips by what has to be computed for them; a group's live options are those of any of its clips.

@@ -12,6 +12,7 @@ use super::mix::{Live, Mixer};
 use crate::batch_norm::Running;
 use crate::bridge::{Raw, applies, owned, raw, raw_or_null};
 use crate::conv_unit::After;
+use crate::cuda::{self, FillCall, Kernels};
 use crate::{Activation, BatchNorm, LayerGates};
 
 /// `VaredMix` of `bridge/mix.h`.
@@ -79,6 +80,9 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     let all = mixer.live.time.iter().chain(&mixer.live.channel).all(|live| *live);
     let tracked =
         computed_ncthw.requires_grad() || gates.v_time_no.requires_grad() || gates.v_channel_no.requires_grad();
+    if let Some(kernels) = cuda::of(computed_ncthw).filter(|_| all) {
+        return Some(mix_on_gpu(kernels, mixer, computed_ncthw, (gates, frames)));
+    }
     if !applies(computed_ncthw) || (tracked && !all) {
         return None;
     }
@@ -101,6 +105,9 @@ pub(crate) struct Filling<'a> {
 
 /// The sum and what comes after it, for inference: no gradients. Channels last.
 pub(crate) fn fill(mixer: &Mixer, computed_ncthw: &Tensor, filling: &Filling, after: &After) -> Tensor {
+    if let Some(kernels) = cuda::of(computed_ncthw) {
+        return fill_on_gpu(kernels, mixer, computed_ncthw, (filling, after));
+    }
     let norm = after.norm.map(|norm| Norm::new(&norm.running()));
     let norm = norm.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     let relu = c_int::from(after.activation == Activation::Relu);
@@ -113,6 +120,56 @@ pub(crate) fn fill(mixer: &Mixer, computed_ncthw: &Tensor, filling: &Filling, af
         Activation::None | Activation::Relu => y,
         Activation::Swish => after.activation.apply_(y),
     }
+}
+
+/// [`mix`] on a GPU, everything computed.
+fn mix_on_gpu(kernels: &Kernels, mixer: &Mixer, computed: &Tensor, (gates, frames): (&LayerGates, i64)) -> Tensor {
+    let filling = Filling { gates, live: mixer.live, frames, rows: None };
+    let after = After { norm: None, shortcut: None, activation: Activation::None };
+    let channel: Vec<Raw> = mixer.cheap.channel.iter().map(raw).collect();
+    let time: Vec<Raw> = mixer.cheap.time.iter().flatten().map(raw).collect();
+    call_on_gpu(mixer, computed, (&filling, &after), (None, [&channel, &time]), |call| kernels.mix(call))
+}
+
+/// [`fill`] on a GPU, all rows.
+fn fill_on_gpu(kernels: &Kernels, mixer: &Mixer, computed: &Tensor, (filling, after): (&Filling, &After)) -> Tensor {
+    let by_tap = |weight: &Tensor| weight.flatten(1, -1).transpose(0, 1);
+    let channel: Vec<Tensor> = mixer.cheap.channel.iter().map(|weight| by_tap(weight).contiguous()).collect();
+    let steps = |steps: &Vec<Tensor>| Tensor::stack(&steps.iter().map(by_tap).collect::<Vec<_>>(), 0);
+    let time: Vec<Tensor> = mixer.cheap.time.iter().map(steps).collect();
+    let (channel, time): (Vec<Raw>, Vec<Raw>) = (channel.iter().map(raw).collect(), time.iter().map(raw).collect());
+    let like = || Tensor::empty([1, (mixer.options.channels[0] + 7) / 8 * 8, 1, 1, 1], (computed.kind(), computed.device()));
+    let affine = after.norm.map(|norm| kernels.scale(&like(), &norm.running()));
+    call_on_gpu(mixer, computed, (filling, after), (affine.as_ref(), [&channel, &time]), |call| kernels.fill(call))
+}
+
+fn call_on_gpu(
+    mixer: &Mixer,
+    computed: &Tensor,
+    (filling, after): (&Filling, &After),
+    (affine, [channel, time]): (Option<&Tensor>, [&Vec<Raw>; 2]),
+    run: impl FnOnce(&FillCall) -> Tensor,
+) -> Tensor {
+    let bytes = |live: &[bool]| live.iter().map(|live| u8::from(*live)).collect::<Vec<u8>>();
+    let (channel_live, time_live) = (bytes(&mixer.live.channel), bytes(&mixer.live.time));
+    run(&FillCall {
+        computed: raw(computed),
+        time_weights: raw(&filling.gates.v_time_no),
+        channel_weights: raw(&filling.gates.v_channel_no),
+        channel_kernels: channel.as_ptr(),
+        time_kernels: time.as_ptr(),
+        channel_options: channel_live.len() as i64,
+        time_options: time_live.len() as i64,
+        kept: mixer.options.channels.as_ptr(),
+        factors: mixer.options.time.as_ptr(),
+        channels: mixer.options.channels[0],
+        frames: filling.frames,
+        channel_live: channel_live.as_ptr(),
+        time_live: time_live.as_ptr(),
+        affine: raw_or_null(affine),
+        shortcut: raw_or_null(after.shortcut),
+        activation: after.activation.number(),
+    })
 }
 
 /// Pre-activations `[n, o]` of a gate, for inference: no gradients.
@@ -204,11 +261,10 @@ mod tests {
             let layer = layer(axes, space, output);
             let (time, channel) = layer.options.counts();
             let leaves = || {
-                let gates = LayerGates {
-                    v_time_no: random("time", &[n, time as i64]).sigmoid().set_requires_grad(true),
-                    v_channel_no: random("channel", &[n, channel as i64]).sigmoid().set_requires_grad(true),
-                    dead_axes: 0,
-                };
+                let gates = LayerGates::new(
+                    random("time", &[n, time as i64]).sigmoid().set_requires_grad(true),
+                    random("channel", &[n, channel as i64]).sigmoid().set_requires_grad(true),
+);
                 (random("f", &[n, channels, frames, height, width]).set_requires_grad(true), gates)
             };
             let live = Live::all(&layer.options);
@@ -258,11 +314,10 @@ mod tests {
                 let live: Vec<f32> = live.iter().map(|live| f32::from(u8::from(*live))).collect();
                 random(name, &[2, live.len() as i64]).sigmoid() * Tensor::from_slice(&live)
             };
-            let gates = LayerGates {
-                v_time_no: weights("time", &live.time),
-                v_channel_no: weights("channel", &live.channel),
-                dead_axes: 0,
-            };
+            let gates = LayerGates::new(
+                weights("time", &live.time),
+                weights("channel", &live.channel),
+);
             let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
             let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
             let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];

@@ -1,9 +1,11 @@
 //! The gate: a small policy that weighs the options of one dynamic layer for each clip.
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use super::fused;
+use super::policy::DeadAxes;
+use crate::cuda;
 use crate::macs::FeatureShape;
 use crate::{BatchNorm, BatchNormConfig, Init, LayerGates, Role, Scope};
 
@@ -132,27 +134,35 @@ impl Gate {
         self.frames
     }
 
-    /// Weights of the options for each clip of `[n, c, t, h, w]`. Clips of another length than the gate was made for
-    /// are averaged to that length.
-    pub(crate) fn forward_t(&self, x_ncthw: &Tensor, train: bool) -> LayerGates {
+    /// Weights of the options for each clip of `[n, c, t, h, w]`, and the features for what comes after. Clips of another length than
+    /// the gate was made for are averaged to that length.
+    pub(crate) fn read(&self, x_ncthw: &Tensor, train: bool) -> (LayerGates, Tensor) {
         let (n, (time, channel)) = (x_ncthw.size()[0], self.counts);
         let own_length = x_ncthw.size()[2] == self.frames;
-        let pre_no = if own_length && !train && crate::bridge::infers(x_ncthw) {
-            fused::gate(x_ncthw, [&self.reduce, &self.choose, &self.beta], &self.norm)
+        let (pre_no, onward) = if own_length && !train && crate::bridge::infers(x_ncthw) {
+            (fused::gate(x_ncthw, [&self.reduce, &self.choose, &self.beta], &self.norm), x_ncthw.shallow_clone())
+        } else if let Some(kernels) = cuda::of(x_ncthw) {
+            let (means_nct, onward) = kernels.means(x_ncthw);
+            (self.weigh_means(&means_nct, train), onward)
         } else {
-            self.pre_activations(x_ncthw, train)
+            (self.pre_activations(x_ncthw, train), x_ncthw.shallow_clone())
         };
         let (v_no, dead_axes) = weigh(&pre_no, &[outputs(time), outputs(channel)]);
         let axis = |at: i64, options: usize| match outputs(options) {
-            0 => Tensor::ones([n, 1], (x_ncthw.kind(), x_ncthw.device())),
+            0 => Tensor::ones([n, 1], (self.beta.kind(), x_ncthw.device())),
             count => v_no.narrow(1, at, count),
         };
-        LayerGates { v_time_no: axis(0, time), v_channel_no: axis(outputs(time), channel), dead_axes }
+        (LayerGates { dead_axes, ..LayerGates::new(axis(0, time), axis(outputs(time), channel)) }, onward)
     }
 
     /// `[n, o]`, by separate tensor operations.
     fn pre_activations(&self, x_ncthw: &Tensor, train: bool) -> Tensor {
-        let mut g_nct = mean_over_space(x_ncthw);
+        self.weigh_means(&mean_over_space(x_ncthw, self.reduce.kind()), train)
+    }
+
+    /// `[n, o]` from means over space.
+    fn weigh_means(&self, g_nct: &Tensor, train: bool) -> Tensor {
+        let mut g_nct = cuda::own_channels(g_nct, self.reduce.size()[1] / self.frames);
         if g_nct.size()[2] != self.frames {
             g_nct = g_nct.adaptive_avg_pool1d(self.frames);
         }
@@ -163,16 +173,16 @@ impl Gate {
 }
 
 /// `[n, c, t, h, w]` to `[n, c, t]`. A sum and then a small product: the gradient of a mean would be written out in full.
-fn mean_over_space(x_ncthw: &Tensor) -> Tensor {
+fn mean_over_space(x_ncthw: &Tensor, kind: Kind) -> Tensor {
     let area: i64 = x_ncthw.size()[3..].iter().product();
-    x_ncthw.sum_dim_intlist(&[3_i64, 4][..], false, None) * (1.0 / area as f64)
+    x_ncthw.sum_dim_intlist(&[3_i64, 4][..], false, kind) * (1.0 / area as f64)
 }
 
 /// Weights from pre-activations, and for how many clips and axes all of them were 0. `axes` are the numbers of options.
 ///
 /// For those the likeliest option has weight 1; its gradient passes as if nothing had been cut off, so that the axis can
 /// come back to life.
-fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
+fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, DeadAxes) {
     let open_no = pre_no.tanh();
     let v_no = open_no.relu();
     let ends = axes.iter().scan(0, |end, count| {
@@ -180,16 +190,21 @@ fn weigh(pre_no: &Tensor, axes: &[i64]) -> (Tensor, usize) {
         Some(*end - *count as usize..*end)
     });
     let ends: Vec<_> = ends.filter(|axis| !axis.is_empty()).collect();
+    let part = |tensor: &Tensor, axis: &std::ops::Range<usize>| tensor.narrow(1, axis.start as i64, axis.len() as i64);
+    let revived = || {
+        let axes = ends.iter().map(|axis| revive(&part(pre_no, axis), &part(&open_no, axis), &part(&v_no, axis)));
+        Tensor::cat(&axes.collect::<Vec<_>>(), 1)
+    };
+    if pre_no.device() != Device::Cpu {
+        // Without waiting for the device to say whether there are any.
+        let dead = ends.iter().map(|axis| part(&v_no, axis).amax(&[1_i64][..], false).le(0.0).sum(Kind::Float));
+        let dead = dead.reduce(|sum, axis| sum + axis).expect("an axis is reduced").detach();
+        return (revived(), DeadAxes::OnDevice(dead));
+    }
     let dead = |row: &Vec<f64>| ends.iter().filter(|axis| row[(*axis).clone()].iter().all(|v| *v <= 0.0)).count();
     let dead: usize = super::policy::rows(&v_no).iter().map(dead).sum();
-    if dead == 0 {
-        return (v_no, 0);
-    }
-    let revived = ends.iter().map(|axis| {
-        let part = |tensor: &Tensor| tensor.narrow(1, axis.start as i64, axis.len() as i64);
-        revive(&part(pre_no), &part(&open_no), &part(&v_no))
-    });
-    (Tensor::cat(&revived.collect::<Vec<_>>(), 1), dead)
+    let v_no = if dead == 0 { v_no.shallow_clone() } else { revived() };
+    (v_no, dead.into())
 }
 
 /// One axis: where all weights are 0 the likeliest option has weight 1, with the gradient of what was cut off. The other
@@ -221,14 +236,14 @@ mod tests {
 
     #[test]
     fn every_option_starts_alive_with_the_full_one_dominant() {
-        let gates = gate(Axes::Both).forward_t(&clips(4), true);
+        let gates = gate(Axes::Both).read(&clips(4), true).0;
         for (weights, axis) in [(&gates.v_time_no, "time"), (&gates.v_channel_no, "channel")] {
             for row in crate::dynamic::policy::rows(weights) {
                 assert!((0.9..1.0).contains(&row[0]), "{axis} full {row:?}");
                 assert!((0.3..0.6).contains(&row[1]), "{axis} half {row:?}");
             }
         }
-        assert_eq!(gates.dead_axes, 0);
+        assert_eq!(gates.dead_axes.count(), 0);
     }
 
     #[test]
@@ -238,7 +253,7 @@ mod tests {
         let gate = config.init(&builder.root(), INPUT, &Options::new(Axes::Both, 3, INPUT));
         let params = builder.finish();
         let x = clips(4).to_kind(Kind::Float);
-        let _ = gate.forward_t(&x, true);
+        let _ = gate.read(&x, true);
         params.apply_norm_statistics(&params.norm_statistics(), 0.5);
         tch::no_grad(|| {
             let plain = gate.pre_activations(&x, false);
@@ -250,14 +265,14 @@ mod tests {
 
     #[test]
     fn an_axis_that_is_not_reduced_has_one_option_of_weight_one() {
-        let gates = gate(Axes::Temporal).forward_t(&clips(4), false);
+        let gates = gate(Axes::Temporal).read(&clips(4), false).0;
         assert_eq!(gates.v_channel_no, Tensor::ones([6, 1], (Kind::Double, Device::Cpu)));
         assert_eq!(gates.v_time_no.size(), [6, 2]);
     }
 
     #[test]
     fn clips_of_another_length_are_read_at_the_gates_length() {
-        let gates = gate(Axes::Both).forward_t(&clips(7), false);
+        let gates = gate(Axes::Both).read(&clips(7), false).0;
         assert_eq!(gates.v_time_no.size(), [6, 2]);
     }
 
@@ -265,7 +280,7 @@ mod tests {
     fn a_dead_axis_takes_its_likeliest_option_and_keeps_its_gradient() {
         let pre = Tensor::from_slice(&[-0.5_f64, -0.2, 0.3, -0.1]).reshape([2, 2]).set_requires_grad(true);
         let (weights, dead) = weigh(&pre, &[0, 2]);
-        assert_eq!(dead, 1);
+        assert_eq!(dead.count(), 1);
         let rows = crate::dynamic::policy::rows(&weights);
         assert_eq!(rows[0], [0.0, 1.0]);
         assert_eq!(rows[1], [0.3_f64.tanh(), 0.0]);

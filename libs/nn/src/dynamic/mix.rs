@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::cheap::Cheap;
 use crate::macs::anchors;
-use crate::{LayerGates, Options};
+use crate::{LayerGates, Options, cuda};
 
 /// Which options are summed. The first live one of each axis says what was computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +45,18 @@ impl Mixer<'_> {
     pub(crate) fn mix(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
         match super::fused::mix(self, computed_ncthw, gates, frames) {
             Some(y) => y,
+            None if cuda::of(computed_ncthw).is_some() => cuda::filled(&self.mix_plainly(computed_ncthw, gates, frames)),
             None => self.mix_plainly(computed_ncthw, gates, frames),
         }
     }
 
     /// The same by separate tensor operations.
     pub(crate) fn mix_plainly(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
-        let y_c = self.mix_channels(computed_ncthw, &gates.v_channel_no);
-        self.mix_frames(&y_c, &gates.v_time_no, frames)
+        let (_, first) = self.live.first();
+        let computed_ncthw = cuda::own_channels(computed_ncthw, self.options.channels[first]);
+        let kind = computed_ncthw.kind();
+        let y_c = self.mix_channels(&computed_ncthw, &gates.v_channel_no.to_kind(kind));
+        self.mix_frames(&y_c, &gates.v_time_no.to_kind(kind), frames)
     }
 
     /// All channels of the computed frames, in bands: a band is computed under the options that keep it and rebuilt

@@ -11,4 +11,4 @@ mod policy;
 
 pub use dynamic_conv::{DynamicConfig, DynamicConv, DynamicConvConfig};
 pub use gate::{Axes, GateConfig, Options};
-pub use policy::{ForcedGates, LayerGates, Observer, Pass, Policy, PolicyPlan};
+pub use policy::{DeadAxes, ForcedGates, LayerGates, Observer, Pass, Policy, PolicyPlan};

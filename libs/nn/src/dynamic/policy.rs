@@ -1,6 +1,9 @@
 //! Who chooses what a dynamic layer computes, and the record of what was chosen.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
+
+use super::mix::Live;
+use crate::cuda::{self, Precision};
 
 /// How dynamic layers decide in one forward pass.
 #[derive(Debug)]
@@ -23,23 +26,61 @@ pub struct LayerGates {
     /// Weights of the channel options, `[n, o]`.
     pub v_channel_no: Tensor,
     /// Clips and axes whose weights had all been 0, so that the likeliest option was taken with weight 1.
-    pub dead_axes: usize,
+    pub dead_axes: DeadAxes,
+    /// Which options each clip has live, where the host knows without asking the device.
+    pub(crate) live: Option<Vec<Live>>,
+}
+
+/// A count that the host knows, or that a device holds until it is asked.
+#[derive(Debug)]
+pub enum DeadAxes {
+    /// Known.
+    Counted(usize),
+    /// One float on the device.
+    OnDevice(Tensor),
+}
+
+impl DeadAxes {
+    /// The number; waits for the device if it must.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Counted(count) => *count,
+            Self::OnDevice(count) => count.double_value(&[]) as usize,
+        }
+    }
+}
+
+impl From<usize> for DeadAxes {
+    fn from(count: usize) -> Self {
+        Self::Counted(count)
+    }
 }
 
 impl LayerGates {
     /// Weight 1 on the full option of both axes for `n` clips.
     pub(crate) fn full(n: i64, (time, channel): (usize, usize), like: &Tensor) -> Self {
         let first = |options: usize| {
+            if like.device() != Device::Cpu {
+                // There without a transfer: the host would wait for it.
+                let row = Tensor::zeros([options as i64], (gates_kind(like), like.device()));
+                let _ = row.narrow(0, 0, 1).fill_(1.0);
+                return row.expand([n, options as i64], false);
+            }
             let row: Vec<f32> = (0..options).map(|option| if option == 0 { 1.0 } else { 0.0 }).collect();
-            Tensor::from_slice(&row).to_kind(like.kind()).to_device(like.device()).expand([n, options as i64], false)
+            Tensor::from_slice(&row).to_kind(gates_kind(like)).to_device(like.device()).expand([n, options as i64], false)
         };
-        Self { v_time_no: first(time), v_channel_no: first(channel), dead_axes: 0 }
+        Self::new(first(time), first(channel))
+    }
+
+    /// Weights of no dead axis.
+    pub fn new(v_time_no: Tensor, v_channel_no: Tensor) -> Self {
+        Self { v_time_no, v_channel_no, dead_axes: 0.into(), live: None }
     }
 
     /// Those of one clip.
     pub(crate) fn clip(&self, clip: i64) -> Self {
         let of = |weights: &Tensor| weights.narrow(0, clip, 1);
-        Self { v_time_no: of(&self.v_time_no), v_channel_no: of(&self.v_channel_no), dead_axes: 0 }
+        Self::new(of(&self.v_time_no), of(&self.v_channel_no))
     }
 
     /// Those of all clips, from each one's.
@@ -48,13 +89,14 @@ impl LayerGates {
         Self {
             v_time_no: all(|clip| &clip.v_time_no),
             v_channel_no: all(|clip| &clip.v_channel_no),
-            dead_axes: clips.iter().map(|clip| clip.dead_axes).sum(),
+            dead_axes: clips.iter().map(|clip| clip.dead_axes.count()).sum::<usize>().into(),
+            live: None,
         }
     }
 
     /// The weights without their history of gradients.
     pub fn detach(&self) -> Self {
-        Self { v_time_no: self.v_time_no.detach(), v_channel_no: self.v_channel_no.detach(), dead_axes: self.dead_axes }
+        Self::new(self.v_time_no.detach(), self.v_channel_no.detach())
     }
 }
 
@@ -100,14 +142,13 @@ impl PolicyPlan {
     pub(crate) fn layer(&self, index: usize, (n, time, channel): (i64, usize, usize), like: &Tensor) -> LayerGates {
         let layer = self.layers.get(index);
         let layer = layer.unwrap_or_else(|| panic!("the plan has {} layers, the network more", self.layers.len()));
-        let rows = |weights: &Tensor, options: usize| {
-            let weights = weights.to_device(like.device()).to_kind(like.kind());
-            weights.expand([n, options as i64], false)
-        };
+        let rows = |weights: &Tensor, options: usize| weights.expand([n, options as i64], false);
+        let on_host = LayerGates::new(rows(&layer.v_time_no, time), rows(&layer.v_channel_no, channel));
+        let on_device = |weights: &Tensor| cuda::upload(weights, like.device()).to_kind(gates_kind(like));
         LayerGates {
-            v_time_no: rows(&layer.v_time_no, time),
-            v_channel_no: rows(&layer.v_channel_no, channel),
-            dead_axes: 0,
+            // A plan that lies on the host tells what is live without waiting for the device.
+            live: (layer.v_time_no.device() == Device::Cpu).then(|| super::dynamic_conv::live(&on_host)),
+            ..LayerGates::new(on_device(&on_host.v_time_no), on_device(&on_host.v_channel_no))
         }
     }
 }
@@ -137,31 +178,50 @@ pub struct Pass<'a> {
     /// Which state of the weights this is, by a number that the caller gives it. What layers prepare from them for inference on
     /// the CPU is kept for passes of the same number; without one nothing is prepared, and inference is slower.
     pub weights: Option<u64>,
+    /// In what kind of number features are kept.
+    pub precision: Precision,
 }
 
 impl<'a> Pass<'a> {
     /// A pass that has not begun.
     pub fn new(train: bool, policy: &'a Policy<'a>) -> Self {
-        Self { train, policy, gates: Vec::new(), dropout_seed: None, observer: None, weights: None }
+        Self {
+            train,
+            policy,
+            gates: Vec::new(),
+            dropout_seed: None,
+            observer: None,
+            weights: None,
+            precision: Precision::Fp32,
+        }
     }
 
-    /// A layer's computation, under the observer's eyes.
-    pub(crate) fn observed(&mut self, layer: &str, compute: impl FnOnce(&mut Self) -> Tensor) -> Tensor {
+    /// The computation of a layer that gives so many channels, under the observer's eyes.
+    pub(crate) fn observed(
+        &mut self,
+        (layer, channels): (&str, i64),
+        compute: impl FnOnce(&mut Self) -> Tensor,
+    ) -> Tensor {
         if let Some(observer) = &mut self.observer {
             observer.begin();
         }
         let output = compute(self);
         if let Some(observer) = &mut self.observer {
-            observer.end(layer, &output);
+            observer.end(layer, &cuda::own_channels(&output, channels));
         }
         output
     }
 }
 
+/// Kind of the weights beside such features: never less than single precision.
+fn gates_kind(features: &Tensor) -> Kind {
+    if features.kind() == Kind::BFloat16 { Kind::Float } else { features.kind() }
+}
+
 /// Weights `[n, o]` on the host, a row a clip.
 pub(crate) fn rows(weights_no: &Tensor) -> Vec<Vec<f64>> {
     let options = weights_no.size()[1].max(1) as usize;
-    let flat = weights_no.detach().to_kind(Kind::Double).to_device(tch::Device::Cpu).contiguous().view(-1);
+    let flat = weights_no.detach().to_kind(Kind::Double).to_device(Device::Cpu).contiguous().view(-1);
     let flat = Vec::<f64>::try_from(&flat).expect("one axis of doubles on the CPU");
     flat.chunks(options).map(<[f64]>::to_vec).collect()
 }

@@ -1,20 +1,21 @@
 //! Pooling over windows.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use crate::cuda::{self, Kernels};
 use crate::macs::FeatureShape;
 
 /// A pooling layer; it has no parameters. Triples are (time, height, width).
 #[derive(Debug, Clone, Copy)]
 pub struct Pool {
-    kind: Kind,
+    kind: PoolKind,
     kernel: [i64; 3],
     stride: [i64; 3],
 }
 
 /// What is kept of a window, and where windows lie.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum PoolKind {
     /// The largest value. Windows reach so many positions out of the features; what is there does not count.
     Max { padding: [i64; 3] },
     /// The largest value. A window begins at every `stride`-th position and is cut where it leaves the features.
@@ -28,32 +29,32 @@ enum Kind {
 impl Pool {
     /// Maxima of windows that reach at most `padding` positions, half a kernel or less, out of the features.
     pub const fn max(kernel: [i64; 3], stride: [i64; 3], padding: [i64; 3]) -> Self {
-        Self { kind: Kind::Max { padding }, kernel, stride }
+        Self { kind: PoolKind::Max { padding }, kernel, stride }
     }
 
     /// Maxima of windows that begin at every `stride`-th position and are cut at the far end: as many as a convolution
     /// gives that keeps the size at stride 1. For even sizes, kernel 3 and stride 2 that is Caffe's rounding up.
     pub const fn max_begun(kernel: [i64; 3], stride: [i64; 3]) -> Self {
-        Self { kind: Kind::MaxBegun, kernel, stride }
+        Self { kind: PoolKind::MaxBegun, kernel, stride }
     }
 
     /// Means of windows of odd size around every position, zeros outside.
     pub const fn mean(kernel: [i64; 3]) -> Self {
-        Self { kind: Kind::Mean, kernel, stride: [1; 3] }
+        Self { kind: PoolKind::Mean, kernel, stride: [1; 3] }
     }
 
     /// Means of all windows that lie inside; along an axis that is shorter than a window, of the whole axis.
     pub const fn sliding(kernel: [i64; 3]) -> Self {
-        Self { kind: Kind::Sliding, kernel, stride: [1; 3] }
+        Self { kind: PoolKind::Sliding, kernel, stride: [1; 3] }
     }
 
     /// Shape of the output; 0 or less along an axis that is too short for one window.
     pub fn output(&self, input: FeatureShape) -> FeatureShape {
         let count = |axis: usize, size: i64| match self.kind {
-            Kind::Max { padding } => (size + 2 * padding[axis] - self.kernel[axis]).div_euclid(self.stride[axis]) + 1,
-            Kind::MaxBegun => (size + self.stride[axis] - 1) / self.stride[axis],
-            Kind::Mean => size,
-            Kind::Sliding => (size - self.kernel[axis]).max(0) + 1,
+            PoolKind::Max { padding } => (size + 2 * padding[axis] - self.kernel[axis]).div_euclid(self.stride[axis]) + 1,
+            PoolKind::MaxBegun => (size + self.stride[axis] - 1) / self.stride[axis],
+            PoolKind::Mean => size,
+            PoolKind::Sliding => (size - self.kernel[axis]).max(0) + 1,
         };
         FeatureShape {
             channels: input.channels,
@@ -70,9 +71,12 @@ impl Pool {
     /// If the input is too short for one window.
     pub fn forward(&self, x_ncthw: &Tensor) -> Tensor {
         let Self { kernel, stride, .. } = *self;
+        if let Some(y) = cuda::of(x_ncthw).and_then(|kernels| self.forward_on_gpu(kernels, x_ncthw)) {
+            return y;
+        }
         match self.kind {
-            Kind::Max { padding } => x_ncthw.max_pool3d(kernel, stride, padding, [1; 3], false),
-            Kind::MaxBegun => {
+            PoolKind::Max { padding } => x_ncthw.max_pool3d(kernel, stride, padding, [1; 3], false),
+            PoolKind::MaxBegun => {
                 // From multiples of the stride libtorch's rounding up begins a window at every `stride`-th position.
                 let [t, h, w] = self.each(x_ncthw, |axis, size| (-size).rem_euclid(stride[axis]));
                 let filled = match [t, h, w] {
@@ -81,7 +85,7 @@ impl Pool {
                 };
                 filled.max_pool3d(kernel, stride, [0; 3], [1; 3], true)
             }
-            Kind::Mean => {
+            PoolKind::Mean => {
                 let [t, h, w] = kernel.map(|size| size / 2);
                 // libtorch refuses features that are smaller than the kernel, whatever the padding.
                 if self.each(x_ncthw, |axis, size| i64::from(size < kernel[axis])) == [0; 3] {
@@ -90,13 +94,31 @@ impl Pool {
                 let padded = x_ncthw.pad([w, w, h, h, t, t], "constant", 0.0);
                 padded.avg_pool3d(kernel, stride, [0; 3], false, true, None)
             }
-            Kind::Sliding => {
+            PoolKind::Sliding => {
                 let inside = self.each(x_ncthw, |axis, size| size.min(kernel[axis]));
                 if inside == self.each(x_ncthw, |_, size| size) {
                     return x_ncthw.mean_dim(&[2_i64, 3, 4][..], true, None);
                 }
                 x_ncthw.avg_pool3d(inside, stride, [0; 3], false, true, None)
             }
+        }
+    }
+
+    /// What a GPU has a kernel for, whose gradient has one order of additions: libtorch's have none.
+    fn forward_on_gpu(&self, kernels: &Kernels, x_ncthw: &Tensor) -> Option<Tensor> {
+        let [_, channels, frames, height, width] = x_ncthw.size()[..] else { panic!("features have five axes") };
+        let out = self.output(FeatureShape { channels, frames, height, width });
+        let out = [out.frames, out.height, out.width];
+        match self.kind {
+            PoolKind::Max { padding } => Some(kernels.max_pool(x_ncthw, [self.kernel, self.stride, padding, out])),
+            PoolKind::MaxBegun => Some(kernels.max_pool(x_ncthw, [self.kernel, self.stride, [0; 3], out])),
+            PoolKind::Mean if matches!(self.kernel, [1 | 3, 3, 3]) && self.stride == [1; 3] => {
+                let [t, h, w] = self.kernel;
+                let even = 1.0 / (t * h * w) as f64;
+                let weight = Tensor::full([channels, 1, t, h, w], even, (Kind::Float, x_ncthw.device()));
+                Some(kernels.depthwise(x_ncthw, &weight, [1, 1]))
+            }
+            PoolKind::Mean | PoolKind::Sliding => None,
         }
     }
 
@@ -155,7 +177,7 @@ mod tests {
         ];
         for pool in pools {
             for [t, h, w] in [[1, 1, 2], [2, 3, 4], [5, 7, 8]] {
-                let x = Tensor::zeros([1, 2, t, h, w], (tch::Kind::Float, Device::Cpu));
+                let x = Tensor::zeros([1, 2, t, h, w], (Kind::Float, Device::Cpu));
                 let output = pool.output(FeatureShape { channels: 2, frames: t, height: h, width: w });
                 assert_eq!(pool.forward(&x).size(), [1, 2, output.frames, output.height, output.width], "{pool:?}");
             }

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::cuda;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{Init, Pass, Role, Scope};
 
@@ -48,10 +49,14 @@ impl SqueezeExcite {
     /// # Panics
     /// If the input does not have this shape.
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
-        let mean_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, None);
+        let weight = &self.squeeze.weight;
+        let mean_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, weight.kind());
+        let mean_nc = cuda::own_channels(&mean_nc, weight.size()[1]);
         let hidden_nc = self.squeeze.forward_t(&mean_nc, pass).relu_();
         let scale_nc = self.excite.forward_t(&hidden_nc, pass).sigmoid_();
-        x_ncthw * scale_nc.reshape([-1, x_ncthw.size()[1], 1, 1, 1])
+        let filling = x_ncthw.size()[1] - weight.size()[1];
+        let scale_nc = if filling == 0 { scale_nc } else { scale_nc.constant_pad_nd([0, filling]) };
+        x_ncthw * scale_nc.to_kind(x_ncthw.kind()).reshape([-1, x_ncthw.size()[1], 1, 1, 1])
     }
 
     /// Adds the cost of a clip to `costs`.
@@ -71,7 +76,7 @@ impl Pointwise {
 
     /// `[n, in]` to `[n, out]`.
     fn forward_t(&self, x_nc: &Tensor, pass: &mut Pass) -> Tensor {
-        pass.observed(&self.path, |_| x_nc.linear(&self.weight.flatten(1, -1), Some(&self.bias)))
+        pass.observed((&self.path, self.bias.size()[0]), |_| x_nc.linear(&self.weight.flatten(1, -1), Some(&self.bias)))
     }
 
     fn cost(&self) -> LayerCost {

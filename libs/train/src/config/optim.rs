@@ -1,5 +1,6 @@
 //! The section `[optim]`: by which rule parameters move, and the constants of the loss.
 
+use models::cuda::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::{setting, within};
@@ -50,6 +51,11 @@ pub struct OptimConfig {
     pub share_gradient: ShareGradient,
     /// μ: only clips that are classified correctly count in the efficiency loss.
     pub correct_only: bool,
+    /// In what kind of number features are kept: `fp32`, or `bf16`, which is made for GPUs. What is learned is in single precision
+    /// always.
+    pub precision: Precision,
+    /// On a GPU: products of single precision round their factors to TF32.
+    pub tf32: bool,
 }
 
 impl Default for OptimConfig {
@@ -73,6 +79,8 @@ impl Default for OptimConfig {
             gamma: 1.0,
             share_gradient: ShareGradient::StraightThrough,
             correct_only: true,
+            precision: Precision::Fp32,
+            tf32: false,
         }
     }
 }

@@ -26,13 +26,13 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Batch`] if a lane's clips don't fit.
     pub fn refresh_batch(&mut self, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
-        self.check_batches("refresh_batch", lane_batches)?;
-        let policy = self.training_policy();
+        self.check_batches("refresh_batch", lane_batches, (ClipBatch::clips, ClipBatch::problem))?;
+        let (policy, precision) = (self.training_policy(), self.config.optim.precision);
         let moments = lane_batches.iter().map(|batch| {
             tch::no_grad(|| {
                 let (x_ncthw, _) = self.normalise.to_device(batch);
                 let network = self.judged_network();
-                let _ = network.forward_pass(&x_ncthw, Pass::new(true, &policy));
+                let _ = network.forward_pass(&x_ncthw, Pass { precision, ..Pass::new(true, &policy) });
                 network.params().norm_moments()
             })
         });

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Trainer, guard, with_peers};
 use crate::TrainError;
-use crate::batch::ClipBatch;
+use crate::batch::{ClipBatch, StagedBatch};
 use crate::lanes::TreeSum;
 use crate::mix::Targets;
 use crate::optim::Rates;
@@ -27,8 +27,18 @@ impl Trainer {
     /// Nothing of the state has changed then. [`TrainError::Batch`] comes before the group is used; after
     /// [`TrainError::Collective`] the group is lost.
     pub fn step(&mut self, lane_batches: &[ClipBatch], wish: Wish) -> Result<StepReport, TrainError> {
+        self.check_batches("step", lane_batches, (ClipBatch::clips, ClipBatch::problem))?;
+        let staged = lane_batches.iter().map(|batch| StagedBatch::new(batch, self.device));
+        self.step_staged(&staged.collect::<Result<Vec<_>, _>>()?, wish)
+    }
+
+    /// [`Trainer::step`] with batches that lie on the device already.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_staged(&mut self, lane_batches: &[StagedBatch], wish: Wish) -> Result<StepReport, TrainError> {
         let started = Instant::now();
-        self.check_batches("step", lane_batches)?;
+        self.check_batches("step", lane_batches, (StagedBatch::clips, StagedBatch::problem))?;
         // Batches of a refresh that nobody finished passed other weights than those to come.
         self.refresh = None;
         let rates = self.schedule.at(self.step);
@@ -55,7 +65,12 @@ impl Trainer {
         }
     }
 
-    pub(super) fn check_batches(&self, call: &'static str, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
+    pub(super) fn check_batches<B>(
+        &self,
+        call: &'static str,
+        lane_batches: &[B],
+        (clips, problem): (fn(&B) -> usize, fn(&B, i64) -> Option<String>),
+    ) -> Result<(), TrainError> {
         if self.peers.is_none() && self.lanes.len() != self.config.lanes as usize {
             let problem = format!("can't be done: this worker carries lanes {:?} and has no group", self.lanes);
             return Err(TrainError::Order { call, problem });
@@ -68,11 +83,11 @@ impl Trainer {
             return error(self.lanes.start, problem);
         }
         for (lane, batch) in self.lanes.clone().zip(lane_batches) {
-            if batch.clips() as u64 != self.config.lane_clips() {
-                let problem = format!("{} clips, but a lane has {}", batch.clips(), self.config.lane_clips());
+            if clips(batch) as u64 != self.config.lane_clips() {
+                let problem = format!("{} clips, but a lane has {}", clips(batch), self.config.lane_clips());
                 return error(lane, problem);
             }
-            if let Some(problem) = batch.problem(self.config.model.classes()) {
+            if let Some(problem) = problem(batch, self.config.model.classes()) {
                 return error(lane, problem);
             }
         }
@@ -92,25 +107,25 @@ impl Trainer {
     /// Forward and backward of one lane: `[gradient | norm statistics | metrics | flags]`.
     fn lane_vector(
         &self,
-        (lane, batch): (u32, &ClipBatch),
+        (lane, batch): (u32, &StagedBatch),
         wish: Wish,
         rates: &Rates,
         seconds: &mut Seconds,
     ) -> Tensor {
-        let (x_ncthw, labels_n) = self.normalise.to_device(batch);
+        let (x_ncthw, labels_n) = self.normalise.staged(batch);
         let computing = Instant::now();
         let targets = match self.config.optim.mix {
             mix if mix.is_on() => mix.apply(&x_ncthw, labels_n, &mut self.stream("mix", lane)),
             _ => Targets::plain(labels_n),
         };
         let policy = self.training_policy();
-        let pass = Pass { dropout_seed: Some(self.stream("dropout", lane).draw()), ..Pass::new(true, &policy) };
+        let pass = Pass { dropout_seed: Some(self.stream("dropout", lane).draw()), precision: self.config.optim.precision, ..Pass::new(true, &policy) };
         let forward = self.network.forward_pass(&x_ncthw, pass);
         let loss = self.loss.of(&forward, &targets, self.shares.as_ref(), rates);
         let gradients = Tensor::run_backward(&[&loss.total], &self.params.tensors(), false, false);
         seconds.compute += computing.elapsed().as_secs_f64();
         tch::no_grad(|| {
-            let dead_axes = Tensor::from(forward.dead_axes() as f32).to_device(self.device);
+            let dead_axes = forward.dead_axes_on(self.device);
             let total = loss.total.detach();
             let statistics = self.network.norm_statistics();
             let flags = Tensor::zeros([WISHES + i64::from(self.config.lanes)], (Kind::Float, self.device));
