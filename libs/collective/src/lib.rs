@@ -24,5 +24,20 @@ mod group;
 mod store;
 
 pub use error::Error;
-pub use group::{Address, Group, Member};
+pub use group::{Aborter, Address, Group, Member};
 pub use store::{MemoryStore, Store, StoreError};
+
+/// What c10d's flight recorder holds of the last 2000 operations of this process' NCCL groups, as JSON: which, on what
+/// shapes, begun or ended. For the logs of a run, after a failed operation. Nothing, if no NCCL group was asked for.
+///
+/// # Errors
+/// c10d's text, if CUDA no longer answers.
+pub fn nccl_trace() -> Option<Result<String, String>> {
+    Some(ffi::Nccl::loaded()?.trace())
+}
+
+/// NCCL's version as NCCL writes it (2.28.9 is 22809): that of the headers of our shared object, and that of the library
+/// in use. Nothing, if no NCCL group was asked for.
+pub fn nccl_versions() -> Option<(i32, i32)> {
+    Some(ffi::Nccl::loaded()?.versions)
+}
