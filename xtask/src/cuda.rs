@@ -243,3 +243,115 @@ impl Build {
         process::capture(&mut python, "loading what was built beside libtorch").map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn checkout(name: &str, files: &[&str]) -> Build {
+        let root = std::env::temp_dir().join(format!("xtask-cuda-{name}-{}", std::process::id()));
+        for file in files {
+            let file = root.join(file);
+            fs::create_dir_all(file.parent().expect("it has a folder")).expect("a folder can be made");
+            fs::write(file, "").expect("a file can be written");
+        }
+        Build { root }
+    }
+
+    /// Sets the file's time to `seconds` after that of all others here.
+    fn age(file: &Path, seconds: u64) {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000 + seconds);
+        fs::File::options()
+            .append(true)
+            .open(file)
+            .and_then(|file| file.set_modified(time))
+            .expect("the file is there");
+    }
+
+    #[test]
+    fn an_object_is_made_of_its_own_sources_and_of_none_where_there_is_no_folder() {
+        let files = ["gloo.cc", "nccl.cc", "bridge.h"].map(|file| format!("libs/collective/bridge/{file}"));
+        let build = checkout("sources", &files.each_ref().map(String::as_str));
+        let [nccl, kernels] = &OBJECTS;
+        assert_eq!(build.sources(nccl).expect("it can be listed"), [build.root.join(&files[1])]);
+        assert_eq!(build.sources(kernels).expect("it is not there"), [] as [PathBuf; 0]);
+        fs::remove_dir_all(build.root).expect("it was made above");
+    }
+
+    #[test]
+    fn kernels_go_through_nvcc_and_the_rest_through_gcc_with_libtorchs_headers() {
+        let build = Build { root: PathBuf::from("/r") };
+        let sources = [PathBuf::from("/r/libs/nn/cuda/fill.cu"), PathBuf::from("/r/libs/nn/cuda/glue.cc")];
+        let (compile, link) = build.steps(&OBJECTS[1], &sources);
+        let line = |step: &Step| process::line(&step.command);
+        let parts = "/r/target/cuda/libvared_kernels.parts";
+        assert!(line(&compile[0]).starts_with("/r/.deps/nvcc/bin/nvcc -std=c++17 -O3 -Xcompiler -fPIC"));
+        for gpu in ["code=sm_80", "code=sm_90", "code=sm_100", "code=compute_90"] {
+            assert!(line(&compile[0]).contains(gpu), "{gpu}");
+        }
+        assert!(!line(&compile[0]).contains("torch/csrc"), "kernels include no header of libtorch");
+        assert!(line(&compile[1]).starts_with("g++ ") && line(&compile[1]).contains(".deps/libtorch/include "));
+        assert!(line(&compile[1]).ends_with(&format!("-c /r/libs/nn/cuda/glue.cc -o {parts}/glue.cc.o")));
+        assert!(
+            line(&link).contains(&format!("-o /r/target/cuda/libvared_kernels.so {parts}/fill.cu.o {parts}/glue.cc.o"))
+        );
+        assert!(line(&link).contains("-Wl,-z,defs"), "what is missing fails here, not on a GPU machine");
+    }
+
+    #[test]
+    fn the_compilers_list_of_files_is_read_over_its_line_breaks() {
+        let rule = "/t/a.cu.o: /s/a.cu \\\n /s/rows.cuh /s/b.h\n";
+        assert_eq!(dependencies(rule), ["/s/a.cu", "/s/rows.cuh", "/s/b.h"].map(PathBuf::from));
+        assert_eq!(dependencies(""), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn a_step_is_done_until_its_command_or_anything_it_was_made_of_changes() {
+        let build = checkout("done", &["a.cc", "a.h", "setup.json", "a.cc.o"]);
+        let file = |name: &str| build.root.join(name);
+        let step = |flag: &str| {
+            let mut command = Command::new("g++");
+            command.arg(flag);
+            let (makes, list, record) = (file("a.cc.o"), file("a.cc.d"), file("a.cc.command"));
+            Step { command, makes, attempt: String::new(), inputs: Inputs::In(list), record }
+        };
+        let is_done = |flag: &str| step(flag).is_done(&[file("setup.json")]);
+        for (name, seconds) in [("a.cc", 1), ("a.h", 2), ("setup.json", 3), ("a.cc.o", 4)] {
+            age(&file(name), seconds);
+        }
+        fs::write(file("a.cc.command"), "g++ -O2").expect("a file can be written");
+        assert!(!is_done("-O2"), "what it was made of is not known");
+        let rule = format!("a.cc.o: {} {}", file("a.cc").display(), file("a.h").display());
+        fs::write(file("a.cc.d"), rule).expect("a file can be written");
+        assert!(is_done("-O2"));
+        assert!(!is_done("-O3"), "another command");
+        for input in ["a.cc", "a.h", "setup.json"] {
+            age(&file(input), 5);
+            assert!(!is_done("-O2"), "{input} is newer");
+            age(&file(input), 0);
+        }
+        assert!(is_done("-O2"));
+        fs::remove_file(file("a.h")).expect("it is there");
+        assert!(!is_done("-O2"), "a header is gone");
+        fs::remove_dir_all(build.root).expect("it was made above");
+    }
+
+    #[test]
+    fn every_step_runs_and_a_failure_is_told() {
+        let build = checkout("run", &["here"]);
+        let step = |name: &str, script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).arg(build.root.join(name));
+            let (makes, record) = (build.root.join(name), build.root.join(format!("{name}.command")));
+            Step { command, makes, attempt: format!("making {name}"), inputs: Inputs::These(Vec::new()), record }
+        };
+        run_all((0..5).map(|n| step(&n.to_string(), "touch \"$0\"")).collect(), &[]).expect("each can be made");
+        assert!((0..5).all(|n| build.root.join(n.to_string()).is_file()));
+        run_all(vec![step("0", "touch \"$0\"")], &[]).expect("there is nothing to do");
+        let error = run_all(vec![step("bad", "exit 3")], &[]).expect_err("it exits with 3").to_string();
+        assert!(error.starts_with("making bad failed"), "{error}");
+        fs::remove_dir_all(build.root).expect("it was made above");
+    }
+}
