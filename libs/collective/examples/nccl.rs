@@ -95,6 +95,29 @@ fn large(group: &mut Group) -> Outcome {
     Ok(format!("256 MiB in {each:?}, 4 bytes in {:?}", start.elapsed() / 100))
 }
 
+/// Two ranks, as threads, sum tensors of the GPU by Gloo: by way of the host.
+fn gloo() -> Outcome {
+    let store = Arc::new(MemoryStore::new());
+    let rank = |rank: u32| {
+        let member = Member { rank, world: 2, ..member() };
+        let mut group = Group::gloo(Arc::<MemoryStore>::clone(&store), member).map_err(|error| error.to_string())?;
+        let tensor = numbers(Kind::Float, Device::Cuda(0)) * f64::from(rank + 1);
+        group.all_reduce_sum(&tensor).map_err(|error| error.to_string())?;
+        let all = group.all_gather(&tensor).map_err(|error| error.to_string())?;
+        Ok::<_, String>((tensor, all))
+    };
+    let (first, second) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| rank(1));
+        (rank(0), other.join())
+    });
+    let want = numbers(Kind::Float, Device::Cuda(0)) * 3;
+    for (sum, all) in [first?, second.map_err(|_| "the other rank panicked")??] {
+        same(&sum, &want)?;
+        same(&all, &Tensor::stack(&[&want, &want], 0))?;
+    }
+    Ok("two ranks".to_owned())
+}
+
 /// Aborts from another thread while this one keeps the group busy: the next operation fails at once, in its own way.
 fn abort(mut group: Group) -> Outcome {
     let aborter = group.aborter();
@@ -152,6 +175,7 @@ fn checks(report: &mut dyn FnMut(&str, Outcome)) -> Result<(), Error> {
     report("no such device", nonsense());
     report("speed", large(&mut group));
     report("trace", trace());
+    report("Gloo, staged", gloo());
     report("abort", abort(group));
     report("a group after it", again());
     report("trace after it", trace());

@@ -111,3 +111,30 @@ impl std::fmt::Display for Fate {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fate_is_read_from_what_gloo_c10d_and_nccl_say() {
+        for (fate, cause) in [
+            (Fate::PeerSilent, "Timed out waiting 500ms for recv operation to complete"),
+            (
+                Fate::PeerSilent,
+                "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType=ALLREDUCE, NumelIn=8, NumelOut=8, \
+                 Timeout(ms)=500) ran for 500 milliseconds before timing out.",
+            ),
+            (Fate::PeerSilent, "NCCL timeout in: NCCLUtils.cpp:99"),
+            (Fate::PeerGone, "Connection closed by peer [127.0.0.1]:4711"),
+            (
+                Fate::PeerGone,
+                "NCCL error: remote process exited or there was a network error, NCCL version 2.28.9; ncclRemoteError: A \
+                 call failed possibly due to a network error or a remote process exiting prematurely.",
+            ),
+            (Fate::Refused, "Tensors must be contiguous"),
+        ] {
+            assert_eq!(Fate::of(cause), fate, "{cause}");
+        }
+    }
+}

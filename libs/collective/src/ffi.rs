@@ -368,3 +368,22 @@ unsafe extern "C" fn store_drop(state: *mut c_void) {
     // A store whose drop panics must not unwind into C++.
     drop(catch_unwind(AssertUnwindSafe(move || drop(store))));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_says_becomes_one_line() {
+        let said = |text: &str| {
+            let mut error = ErrorText::new();
+            error.0[..text.len()].copy_from_slice(text.as_bytes());
+            error.text()
+        };
+        assert_eq!(said("[gloo/transport/tcp/pair.cc:534] Connection closed "), "Connection closed");
+        assert_eq!(
+            said("NCCL error: network\n  Last error:\n\nConnection refused\n"),
+            "NCCL error: network; Last error:; Connection refused"
+        );
+    }
+}

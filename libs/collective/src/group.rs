@@ -203,21 +203,22 @@ impl Group {
         call: impl FnOnce(&mut RemoteGroup) -> Result<T, String>,
         operation: impl FnOnce() -> String,
     ) -> Result<Option<T>, Error> {
-        // NCCL ends an operation that is aborted as if it had succeeded: asked for afterwards, too.
         let is_aborted = || self.aborted.load(Ordering::SeqCst);
         let outcome = match &mut self.peers {
             _ if is_aborted() => Err("nothing more is started".to_owned()),
             Some(peers) => call(peers).map(Some),
             None => Ok(None),
         };
-        let outcome = match outcome {
-            Ok(_) if is_aborted() => Err("it was under way".to_owned()),
-            outcome => outcome,
-        };
-        outcome.map_err(|cause| {
-            let fate = if is_aborted() { Fate::Aborted } else { Fate::of(&cause) };
-            self.member.failed(operation(), fate, cause)
-        })
+        judged(outcome, is_aborted()).map_err(|(fate, cause)| self.member.failed(operation(), fate, cause))
+    }
+}
+
+/// What became of an operation. NCCL lets one that is aborted end as if it had succeeded.
+fn judged<T>(outcome: Result<T, String>, is_aborted: bool) -> Result<T, (Fate, String)> {
+    match outcome {
+        Ok(_) if is_aborted => Err((Fate::Aborted, "it was under way".to_owned())),
+        Err(cause) if is_aborted => Err((Fate::Aborted, cause)),
+        outcome => outcome.map_err(|cause| (Fate::of(&cause), cause)),
     }
 }
 
@@ -296,5 +297,30 @@ impl Member {
             value: rank.to_string(),
             bound: "below the number of workers",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_ended_after_an_abort_has_succeeded() {
+        assert_eq!(judged(Ok(1), true), Err((Fate::Aborted, "it was under way".to_owned())));
+        assert_eq!(judged::<()>(Err("timed out".to_owned()), true), Err((Fate::Aborted, "timed out".to_owned())));
+        assert_eq!(judged::<()>(Err("timed out".to_owned()), false), Err((Fate::PeerSilent, "timed out".to_owned())));
+        assert_eq!(judged(Ok(1), false), Ok(1));
+    }
+
+    #[test]
+    fn a_repaired_nccl_fits_and_another_version_does_not() {
+        assert_eq!(one_version((22_809, 22_809)), Ok(()));
+        assert_eq!(one_version((22_809, 22_812)), Ok(()));
+        let error = one_version((22_809, 23_001)).expect_err("another version");
+        assert!(
+            error.starts_with("NCCL 2.30.1 is loaded, but libvared_nccl.so was compiled with 2.28.9; build"),
+            "{error}"
+        );
+        assert!(one_version((22_809, 0)).is_err());
     }
 }
