@@ -58,6 +58,7 @@ class NcclGroup final : public vared_group {
     nccl_->setBoundDeviceId(device_);
     nccl_->eagerConnectSingleDevice(device_);
     comm();
+    connected_ = true;
   }
 
   void abort() override {
@@ -65,7 +66,7 @@ class NcclGroup final : public vared_group {
   }
 
  private:
-  // The communicator of this device, once it is ready.
+  // The communicator of this device, once it is ready; throws if it is aborted.
   ncclComm_t comm() {
     const c10::cuda::CUDAGuard here(device_);
     return reinterpret_cast<ncclComm_t>(nccl_->getCommPtr());
@@ -73,7 +74,7 @@ class NcclGroup final : public vared_group {
 
   // An operation that is over here may still be sending to a peer, and an abort would cut that off.
   void flush() {
-    if (ended_) return;
+    if (!connected_ || ended_) return;
     const ncclComm_t comm = this->comm();
     ncclResult_t state = ncclCommFinalize(comm);
     const auto deadline = steady_clock::now() + FLUSH;
@@ -85,6 +86,7 @@ class NcclGroup final : public vared_group {
 
   const c10::intrusive_ptr<c10d::ProcessGroupNCCL> nccl_;
   const at::Device device_;
+  bool connected_ = false;
   std::atomic<bool> ended_{false};
 };
 
