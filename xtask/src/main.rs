@@ -4,6 +4,7 @@
 //! first thing that a newcomer builds.
 
 mod chart;
+mod cuda;
 mod demo;
 mod gate;
 mod interop;
@@ -52,6 +53,13 @@ enum Task {
     Rehearse,
     /// Builds Debian roots with the services without libtorch, and runs them as pods; as root, some minutes
     Images,
+    /// Builds what runs on GPUs into target/cuda, on a machine with or without one, and loads it
+    ///
+    /// Fetches libtorch's CUDA half and nvcc into .deps (2.6 GB to download, 3.5 GB on disk) unless they are there, compiles what
+    /// is out of date of libvared_nccl.so and libvared_kernels.so, and loads both beside libtorch in a process of its own: a
+    /// missing symbol is found here. A worker finds them in target/cuda; elsewhere, put them beside it, or name their folder
+    /// in VARED_CUDA.
+    Cuda,
     /// Exchanges weights with PyTorch in both directions and compares what both compute; some minutes
     Interop(InteropArgs),
     /// Runs the tests of stores against a real S3 server, SeaweedFS, which it fetches (48 MB)
@@ -107,6 +115,7 @@ fn run(args: Args) -> Result<()> {
         Task::Chart => chart::run(&workspace),
         Task::Rehearse => rehearse::run(&workspace),
         Task::Images => rehearse::images(&workspace),
+        Task::Cuda => cuda::run(&workspace),
         Task::Interop(args) => interop::run(&workspace, &args),
         Task::Stores => stores::run(&workspace),
         Task::Fix => gate::fix(&workspace),

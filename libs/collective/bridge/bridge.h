@@ -42,15 +42,30 @@ struct vared_member {
   // Host name or address to listen on or, with `by_interface` = 1, a network interface.
   const char* address;
   int by_interface;
+  // Number of the CUDA device; NCCL only.
+  int gpu;
 };
 
 // Forms a Gloo group (CPU tensors). Takes `state` over in every case, failure included. NULL on failure.
 vared_group* vared_gloo_new(const vared_store_calls* calls, void* state, const vared_member* member, char* error,
                             size_t error_bytes);
 
-// The same for NCCL (CUDA tensors) will be `vared_nccl_new`, in a shared object of its own (bridge/nccl.cc, -ltorch_cuda)
-// which is loaded at run time where a GPU is there. It returns the same `vared_group`: the operations below only know
-// `c10d::Backend`, so they serve both.
+// What libvared_nccl.so (bridge/nccl.cc) has. It is loaded at run time, where a GPU is asked for; libtorch_cuda.so must be
+// loaded before. The operations below serve its groups as well: they only know `c10d::Backend`.
+//
+// The number of the headers that it was compiled from: VARED_BRIDGE of group.h.
+int vared_nccl_bridge(void);
+// NCCL's version as NCCL writes it (2.28.9 is 22809): of its headers then, of its library now.
+void vared_nccl_versions(int* compiled, int* loaded);
+// Forms an NCCL group (tensors of the CUDA device `member->gpu`), otherwise as vared_gloo_new.
+vared_group* vared_nccl_new(const vared_store_calls* calls, void* state, const vared_member* member, char* error,
+                            size_t error_bytes);
+// Hands c10d's record of its last NCCL operations, as JSON, to `put`, whose `text` is borrowed for the call.
+int vared_nccl_trace(void* state, void (*put)(void* state, const uint8_t* text, size_t text_bytes), char* error,
+                     size_t error_bytes);
+
+// The same number, of what is linked into the program.
+int vared_bridge(void);
 
 // Replaces `tensor` by its sum over all ranks.
 int vared_all_reduce_sum(vared_group* group, void* tensor, char* error, size_t error_bytes);
@@ -62,6 +77,9 @@ int vared_all_gather(vared_group* group, void* output, void* input, char* error,
 int vared_all_to_all(vared_group* group, void* output, void* input, char* error, size_t error_bytes);
 // Returns when every rank has called it.
 int vared_barrier(vared_group* group, char* error, size_t error_bytes);
+// Takes the group's connections away. The one call that may come from another thread while an operation runs, which then
+// ends early, with or without an error: what it has computed is worth nothing. On a Gloo group it does nothing.
+int vared_group_abort(vared_group* group, char* error, size_t error_bytes);
 // Leaves the group: closes its connections, so that peers which wait for this rank fail at once.
 void vared_group_free(vared_group* group);
 

@@ -1,50 +1,28 @@
-// c10d's Gloo process group behind the C ABI of bridge.h. Compiled once by build.rs; keep it small, the headers take a minute.
+// c10d's Gloo process group behind the C ABI of bridge.h, and the operations of groups of either kind. Compiled once by
+// build.rs; keep it small, the headers take a minute.
 #define USE_C10D_GLOO
-#include <cstring>
 #include <mutex>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 #include "bridge.h"
+#include "group.h"
 #include "store.h"
-
-// Only c10d::Backend is known here: a group of NCCL's will be one of these too.
-struct vared_group {
-  c10::intrusive_ptr<c10d::Backend> backend;
-};
 
 namespace {
 
-void put_error(const char* what, char* error, size_t error_bytes) {
-  if (error_bytes == 0) return;
-  const size_t length = std::min(std::strlen(what), error_bytes - 1);
-  std::memcpy(error, what, length);
-  error[length] = '\0';
-}
+using vared::caught;
 
-// Runs `body` and turns what it throws into text: the one place where exceptions end.
-template <typename Body>
-int caught(char* error, size_t error_bytes, const Body& body) {
-  try {
-    body();
-    return 0;
-  } catch (const c10::Error& e) {
-    put_error(e.what_without_backtrace(), error, error_bytes);
-  } catch (const std::exception& e) {
-    put_error(e.what(), error, error_bytes);
-  } catch (...) {
-    put_error("an exception of unknown type", error, error_bytes);
-  }
-  return 1;
-}
+// A member may take its group's connections away from another thread (vared_group_abort), but not while an operation is
+// being started on them.
+std::timed_mutex starting;
 
 // Starts an operation, then waits for it. c10d's flight recorder is one for all groups of the process and notes a group's
 // first operation in a map that it does not guard: two groups on two threads crash there, so one starts at a time.
 template <typename Start>
 void started(const Start& start) {
-  static std::mutex starting;
   c10::intrusive_ptr<c10d::Work> work;
   {
-    const std::lock_guard<std::mutex> one_at_a_time(starting);
+    const std::lock_guard<std::timed_mutex> one_at_a_time(starting);
     work = start();
   }
   work->wait();
@@ -58,13 +36,14 @@ void vared_sink_put(vared_sink* sink, const uint8_t* bytes, size_t length) {
   sink->bytes.append(reinterpret_cast<const char*>(bytes), length);
 }
 
+int vared_bridge(void) { return VARED_BRIDGE; }
+
 vared_group* vared_gloo_new(const vared_store_calls* calls, void* state, const vared_member* member, char* error,
                             size_t error_bytes) {
   vared_group* group = nullptr;
   caught(error, error_bytes, [&] {
-    auto rust = std::make_shared<vared::StoreState>(*calls, state);
     const std::chrono::milliseconds timeout(member->timeout_ms);
-    auto store = c10::make_intrusive<vared::CallbackStore>(std::move(rust), timeout);
+    auto store = vared::rust_store(*calls, state, timeout);
     auto options = c10d::ProcessGroupGloo::Options::create(timeout);
     options->devices.push_back(member->by_interface
                                    ? c10d::ProcessGroupGloo::createDeviceForInterface(member->address)
@@ -110,6 +89,14 @@ int vared_all_to_all(vared_group* group, void* output, void* input, char* error,
 
 int vared_barrier(vared_group* group, char* error, size_t error_bytes) {
   return caught(error, error_bytes, [&] { started([&] { return group->backend->barrier(); }); });
+}
+
+int vared_group_abort(vared_group* group, char* error, size_t error_bytes) {
+  return caught(error, error_bytes, [&] {
+    // A start takes microseconds. One that hangs is what the abort is to end: then it goes ahead.
+    const std::unique_lock<std::timed_mutex> nobody_starts(starting, std::chrono::milliseconds(500));
+    group->abort();
+  });
 }
 
 void vared_group_free(vared_group* group) { delete group; }

@@ -89,4 +89,10 @@ class CallbackStore : public c10d::Store {
   const std::shared_ptr<StoreState> rust_;
 };
 
+// Takes `state` over, whatever happens.
+inline c10::intrusive_ptr<CallbackStore> rust_store(const vared_store_calls& calls, void* state,
+                                                    std::chrono::milliseconds timeout) {
+  return c10::make_intrusive<CallbackStore>(std::make_shared<StoreState>(calls, state), timeout);
+}
+
 }  // namespace vared

@@ -16,6 +16,14 @@ pub enum Error {
         /// What it may hold.
         bound: &'static str,
     },
+    /// What NCCL needs could not be loaded, or is of another version.
+    #[error("form a group on cuda:{gpu}: {cause}")]
+    Cuda {
+        /// The number of the device.
+        gpu: usize,
+        /// What was looked for, where, and what to do.
+        cause: String,
+    },
     /// The ranks did not find each other.
     #[error("form a group as rank {rank} of {world} at {address} within {timeout:?}: {cause}")]
     Form {
@@ -23,11 +31,11 @@ pub enum Error {
         rank: u32,
         /// How many ranks the group was to have.
         world: u32,
-        /// Where this rank listens.
+        /// Where this rank listens or, with NCCL, its device.
         address: String,
         /// The bound of the attempt.
         timeout: Duration,
-        /// What c10d, gloo or the store said.
+        /// What c10d, gloo, NCCL or the store said.
         cause: String,
     },
     /// An operation failed: a peer is gone, silent, or called something else.
@@ -43,7 +51,7 @@ pub enum Error {
         timeout: Duration,
         /// What that means for the peers.
         fate: Fate,
-        /// What c10d or gloo said.
+        /// What c10d, gloo or NCCL said.
         cause: String,
     },
 }
@@ -52,6 +60,11 @@ impl Error {
     /// Whether a peer kept silent until the timeout (as against a broken connection or a wrong call).
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Operation { fate: Fate::PeerSilent, .. })
+    }
+
+    /// Whether [`crate::Aborter::abort`] ended the operation.
+    pub fn is_aborted(&self) -> bool {
+        matches!(self, Self::Operation { fate: Fate::Aborted, .. })
     }
 }
 
@@ -62,17 +75,25 @@ pub enum Fate {
     PeerGone,
     /// Nothing came before the timeout: the peer is stopped, cut off, or slower than the timeout.
     PeerSilent,
+    /// Another thread of this process has aborted the group.
+    Aborted,
     /// The call itself was refused.
     Refused,
 }
 
 impl Fate {
-    /// Gloo has no error codes: its transport names these conditions in its text.
+    /// Neither gloo nor c10d has error codes: their texts name these conditions. NCCL's own name for a lost peer is
+    /// "remote process exited or there was a network error".
     pub(crate) fn of(cause: &str) -> Self {
         let is = |part: &str| cause.contains(part);
         if is("Timed out") || is("timed out") || is("timeout") {
             Self::PeerSilent
-        } else if is("Connection") || is("connection") || is("Broken pipe") || is("Read error") {
+        } else if is("Connection")
+            || is("connection")
+            || is("Broken pipe")
+            || is("Read error")
+            || is("remote process exited")
+        {
             Self::PeerGone
         } else {
             Self::Refused
@@ -85,7 +106,35 @@ impl std::fmt::Display for Fate {
         f.write_str(match self {
             Self::PeerGone => "a peer is gone",
             Self::PeerSilent => "a peer is silent",
+            Self::Aborted => "the group was aborted",
             Self::Refused => "refused",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fate_is_read_from_what_gloo_c10d_and_nccl_say() {
+        for (fate, cause) in [
+            (Fate::PeerSilent, "Timed out waiting 500ms for recv operation to complete"),
+            (
+                Fate::PeerSilent,
+                "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType=ALLREDUCE, NumelIn=8, NumelOut=8, \
+                 Timeout(ms)=500) ran for 500 milliseconds before timing out.",
+            ),
+            (Fate::PeerSilent, "NCCL timeout in: NCCLUtils.cpp:99"),
+            (Fate::PeerGone, "Connection closed by peer [127.0.0.1]:4711"),
+            (
+                Fate::PeerGone,
+                "NCCL error: remote process exited or there was a network error, NCCL version 2.28.9; ncclRemoteError: A \
+                 call failed possibly due to a network error or a remote process exiting prematurely.",
+            ),
+            (Fate::Refused, "Tensors must be contiguous"),
+        ] {
+            assert_eq!(Fate::of(cause), fate, "{cause}");
+        }
     }
 }

@@ -1,13 +1,16 @@
-//! The Rust side of `bridge/bridge.h`, where the rules of the border are written down. The only unsafe code of the project.
+//! The Rust side of `bridge/bridge.h`, where the rules of the border are written down.
+
+mod nccl;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tch::Tensor;
 
+pub(crate) use self::nccl::Nccl;
 use crate::store::{Store, StoreError};
 
 const ERROR_BYTES: usize = 2048;
@@ -40,10 +43,15 @@ struct RawMember {
     timeout_ms: i64,
     address: *const c_char,
     by_interface: c_int,
+    gpu: c_int,
 }
+
+/// `vared_gloo_new` and its like.
+type New = unsafe extern "C" fn(*const StoreCalls, *mut c_void, *const RawMember, *mut c_char, usize) -> *mut RawGroup;
 
 unsafe extern "C" {
     fn vared_sink_put(sink: *mut RawSink, bytes: *const u8, length: usize);
+    fn vared_bridge() -> c_int;
     fn vared_gloo_new(
         calls: *const StoreCalls,
         state: *mut c_void,
@@ -74,41 +82,87 @@ unsafe extern "C" {
         error_bytes: usize,
     ) -> c_int;
     fn vared_barrier(g: *mut RawGroup, error: *mut c_char, error_bytes: usize) -> c_int;
+    fn vared_group_abort(g: *mut RawGroup, error: *mut c_char, error_bytes: usize) -> c_int;
     fn vared_group_free(g: *mut RawGroup);
 }
 
-/// What [`RemoteGroup::gloo`] needs to know, already checked.
+/// What a constructor of [`RemoteGroup`] needs to know, already checked.
 pub(crate) struct Place {
     pub(crate) rank: i32,
     pub(crate) world: i32,
     pub(crate) timeout: Duration,
     pub(crate) address: CString,
     pub(crate) by_interface: bool,
+    /// Number of the CUDA device of an NCCL group.
+    pub(crate) gpu: i32,
 }
 
-/// A group with peers: owns a `vared_group`. Errors are c10d's text.
+/// Owns a `vared_group`.
 #[derive(Debug)]
-pub(crate) struct RemoteGroup(NonNull<RawGroup>);
+struct Handle(NonNull<RawGroup>);
 
-// SAFETY: a process group is used by one thread at a time (every method takes `&mut self`) and keeps nothing that belongs
-// to the thread that made it: c10d hands groups between threads itself.
-unsafe impl Send for RemoteGroup {}
+// SAFETY: a process group keeps nothing that belongs to the thread that made it: c10d hands groups between threads itself.
+unsafe impl Send for Handle {}
+// SAFETY: operations need the `&mut` of the one `RemoteGroup` of a handle; what is shared can abort it, from any thread.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: made by a constructor of the bridge, freed here only.
+        unsafe { vared_group_free(self.0.as_ptr()) }
+    }
+}
+
+/// Takes a group's connections away, from any thread, as long as the group is there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RemoteAborter(Weak<Handle>);
+
+impl RemoteAborter {
+    pub(crate) fn abort(&self) -> Result<(), String> {
+        let Some(group) = self.0.upgrade() else { return Ok(()) };
+        let mut error = ErrorText::new();
+        // SAFETY: the group is live as long as `group`; this is the call that may come from any thread.
+        let failed = unsafe { vared_group_abort(group.0.as_ptr(), error.as_mut_ptr(), ERROR_BYTES) };
+        error.unless_zero(failed)
+    }
+}
+
+/// A group with peers. Errors are c10d's text.
+#[derive(Debug)]
+pub(crate) struct RemoteGroup(Arc<Handle>);
 
 impl RemoteGroup {
     pub(crate) fn gloo(store: Arc<dyn Store>, place: &Place) -> Result<Self, String> {
+        // SAFETY: it is declared in `bridge.h` as `form` asks.
+        unsafe { Self::form(vared_gloo_new, store, place) }
+    }
+
+    pub(crate) fn nccl(nccl: &Nccl, store: Arc<dyn Store>, place: &Place) -> Result<Self, String> {
+        // SAFETY: as in `gloo`; the object it comes from stays loaded.
+        unsafe { Self::form(nccl.new, store, place) }
+    }
+
+    pub(crate) fn aborter(&self) -> RemoteAborter {
+        RemoteAborter(Arc::downgrade(&self.0))
+    }
+
+    /// # Safety
+    /// `new` behaves as `bridge.h` says of constructors.
+    unsafe fn form(new: New, store: Arc<dyn Store>, place: &Place) -> Result<Self, String> {
         let member = RawMember {
             rank: place.rank,
             world: place.world,
             timeout_ms: millis(place.timeout),
             address: place.address.as_ptr(),
             by_interface: c_int::from(place.by_interface),
+            gpu: place.gpu,
         };
         let state = Box::into_raw(Box::new(store)).cast::<c_void>();
         let mut error = ErrorText::new();
         // SAFETY: `member` and its address outlive the call; the callbacks expect exactly the `Box<Arc<dyn Store>>` that
         // `state` is, and the call takes it over: it comes back once, in `store_drop`.
-        let group = unsafe { vared_gloo_new(&CALLS, state, &member, error.as_mut_ptr(), ERROR_BYTES) };
-        NonNull::new(group).map(Self).ok_or_else(|| error.text())
+        let group = unsafe { new(&CALLS, state, &member, error.as_mut_ptr(), ERROR_BYTES) };
+        NonNull::new(group).map(|group| Self(Arc::new(Handle(group)))).ok_or_else(|| error.text())
     }
 
     pub(crate) fn all_reduce_sum(&mut self, tensor: &Tensor) -> Result<(), String> {
@@ -149,14 +203,7 @@ impl RemoteGroup {
     }
 
     fn raw(&mut self) -> *mut RawGroup {
-        self.0.as_ptr()
-    }
-}
-
-impl Drop for RemoteGroup {
-    fn drop(&mut self) {
-        // SAFETY: made by `vared_gloo_new`, freed here only.
-        unsafe { vared_group_free(self.raw()) }
+        self.0.0.as_ptr()
     }
 }
 
@@ -185,14 +232,14 @@ impl ErrorText {
         if failed == 0 { Ok(()) } else { Err(self.text()) }
     }
 
-    /// The text without the `[file:line]` that gloo puts before it.
+    /// The text in one line, without the `[file:line]` that gloo puts before it.
     fn text(&self) -> String {
         let whole = CStr::from_bytes_until_nul(&self.0).unwrap_or_default().to_string_lossy();
         let said = match whole.split_once("] ") {
             Some((place, said)) if place.starts_with('[') => said,
             _ => &whole,
         };
-        said.trim_end().to_owned()
+        said.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -202,7 +249,7 @@ static CALLS: StoreCalls =
 /// Runs one store call: answers 0, or 1 with the reason in the sink. A panic becomes a reason too.
 ///
 /// # Safety
-/// `state` is the `Box<Arc<dyn Store>>` of [`RemoteGroup::gloo`]; `key` holds `key_bytes` bytes; `sink` is live.
+/// `state` is the `Box<Arc<dyn Store>>` of [`RemoteGroup::form`]; `key` holds `key_bytes` bytes; `sink` is live.
 unsafe fn answer(
     state: *mut c_void,
     key: (*const c_char, usize),
@@ -316,8 +363,27 @@ unsafe extern "C" fn store_check(
 /// # Safety
 /// As `vared_store_calls::drop` in `bridge.h`: called once.
 unsafe extern "C" fn store_drop(state: *mut c_void) {
-    // SAFETY: `state` is what `RemoteGroup::gloo` made with `Box::into_raw`, and nobody uses it any more.
+    // SAFETY: `state` is what `RemoteGroup::form` made with `Box::into_raw`, and nobody uses it any more.
     let store = unsafe { Box::from_raw(state.cast::<Arc<dyn Store>>()) };
     // A store whose drop panics must not unwind into C++.
     drop(catch_unwind(AssertUnwindSafe(move || drop(store))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_other_side_says_becomes_one_line() {
+        let said = |text: &str| {
+            let mut error = ErrorText::new();
+            error.0[..text.len()].copy_from_slice(text.as_bytes());
+            error.text()
+        };
+        assert_eq!(said("[gloo/transport/tcp/pair.cc:534] Connection closed "), "Connection closed");
+        assert_eq!(
+            said("NCCL error: network\n  Last error:\n\nConnection refused\n"),
+            "NCCL error: network; Last error:; Connection refused"
+        );
+    }
 }

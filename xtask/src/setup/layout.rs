@@ -1,4 +1,4 @@
-//! Where libtorch's files come from and where they lie: the two layouts, as data, and putting one in place.
+//! Where libtorch's files come from and where they lie: the layouts, as data, and putting one in place.
 //!
 //! The CUDA half lies in a folder of its own, `libtorch/cuda`: what is built against `libtorch/` is the same with and
 //! without it, and loads `libtorch_cuda.so` when a GPU is asked for.
@@ -17,8 +17,9 @@ pub const VERSION: &str = "2.11.0";
 
 /// A folder of libraries and headers taken from wheels.
 pub struct Layout {
-    /// What it is called in messages and in its stamp.
+    /// What it is called in messages; its stamp's name.
     pub name: &'static str,
+    pub version: &'static str,
     /// Its folder, inside the folder for dependencies.
     pub folder: &'static str,
     /// What the download costs, for the message before it.
@@ -33,7 +34,8 @@ pub struct Layout {
 
 /// What links and runs on any machine. `libtorch_cpu.so` needs two of CUDA's libraries even there.
 pub const CPU: Layout = Layout {
-    name: "cpu",
+    name: "libtorch-cpu",
+    version: VERSION,
     folder: "libtorch",
     download: "544 MB to download, 490 MB on disk",
     wheels: &[
@@ -70,7 +72,8 @@ pub const CPU: Layout = Layout {
 
 /// What libtorch needs beside the CPU layout to run on Nvidia's GPUs, and the headers to build against NCCL.
 pub const CUDA: Layout = Layout {
-    name: "cuda",
+    name: "libtorch-cuda",
+    version: VERSION,
     folder: "libtorch/cuda",
     download: "2.5 GB to download, 3.2 GB on disk",
     wheels: &[
@@ -117,6 +120,29 @@ pub const CUDA: Layout = Layout {
 
 const LINKER_SCRIPT: &str = "INPUT(-ltorch_cpu -lc10)\n";
 
+/// The compiler of CUDA's own language. It needs no GPU, and takes CUDA's headers from the layout above.
+pub const NVCC: Layout = Layout {
+    name: "nvcc",
+    version: "13.0.88",
+    folder: "nvcc",
+    download: "99 MB to download, 257 MB on disk",
+    wheels: &[
+        Wheel { requirement: "nvidia-cuda-nvcc==13.0.88", rules: &[Rule::folder("nvidia/cu13/", "")] },
+        Wheel { requirement: "nvidia-nvvm==13.0.88", rules: &[Rule::folder("nvidia/cu13/", "")] },
+    ],
+    must_have: &[
+        ("bin/nvcc", Some(30_153_384)),
+        ("bin/ptxas", Some(37_741_528)),
+        ("bin/cudafe++", Some(8_910_936)),
+        ("bin/fatbinary", Some(1_245_208)),
+        ("bin/nvcc.profile", None),
+        ("nvvm/bin/cicc", Some(76_506_792)),
+        ("nvvm/libdevice/libdevice.10.bc", None),
+        ("lib/libnvvm.so.4", None),
+    ],
+    linker_script: false,
+};
+
 /// Nvidia's wheels: all shared objects into one folder, where each finds the others beside itself; all headers into one.
 const fn cuda_wheel(requirement: &'static str) -> Wheel {
     const RULES: &[Rule] = &[Rule::any_folder("/lib/", "lib/"), Rule::any_folder("/include/", "include/")];
@@ -125,20 +151,27 @@ const fn cuda_wheel(requirement: &'static str) -> Wheel {
 
 /// Puts `layout` in place under `deps`, unless it is there and whole.
 pub fn ensure(layout: &Layout, deps: &Path) -> Result<()> {
+    let (name, version) = (layout.name, layout.version);
     let place = deps.join(layout.folder);
-    let stamp = Stamp::path(deps, layout.name);
-    let how = match Stamp::check(&stamp, VERSION, &place) {
+    let stamp = Stamp::path(deps, name);
+    let how = match check(layout, &stamp, &place) {
         Ok(()) => "in place",
         Err(_) if adopt(layout, &place, &stamp)? => "in place, checked",
         Err(why) => {
-            eprintln!("libtorch {VERSION} ({}): {why}; fetching it ({})", layout.name, layout.download);
+            eprintln!("{name} {version}: {why}; fetching it ({})", layout.download);
             put(layout, deps, &place)?;
-            Stamp::of(VERSION, &place)?.write(&stamp)?;
+            Stamp::of(version, &place)?.write(&stamp)?;
             "fetched"
         }
     };
-    eprintln!("libtorch {VERSION} ({}): {how}, {}", layout.name, place.display());
+    eprintln!("{name} {version}: {how}, {}", place.display());
     Ok(())
+}
+
+/// Whether what lies at `place` is what was once put there, and all of it.
+fn check(layout: &Layout, stamp: &Path, place: &Path) -> Result<()> {
+    Stamp::check(stamp, layout.version, place)?;
+    missing(layout, place).map_or(Ok(()), |what| bail!("{what}"))
 }
 
 /// Fetches `layout` and swaps it in for what is at `place`; until the swap nothing there changes.
@@ -157,7 +190,7 @@ fn adopt(layout: &Layout, place: &Path, stamp: &Path) -> Result<bool> {
     if stamp.exists() || !known_headers || missing(layout, place).is_some() {
         return Ok(false);
     }
-    Stamp::of(VERSION, place)?.write(stamp)?;
+    Stamp::of(layout.version, place)?.write(stamp)?;
     Ok(true)
 }
 
@@ -168,8 +201,9 @@ const CPU_HEADERS: (u64, u64) = (9_410, 38_754_372);
 fn assemble(layout: &Layout, scratch: &Path, ready: &Path) -> Result<()> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
-        "set-up fetches libtorch for Linux on x86_64 only; on this machine put libtorch {VERSION} (include/, lib/) into \
-         .deps/{} by hand",
+        "set-up fetches for Linux on x86_64 only; on this machine put {} {} into .deps/{} by hand",
+        layout.name,
+        layout.version,
         layout.folder
     );
     wheels::fetch(layout.wheels, &scratch.join("wheels"), ready)?;
@@ -178,7 +212,7 @@ fn assemble(layout: &Layout, scratch: &Path, ready: &Path) -> Result<()> {
         fs::write(&script, LINKER_SCRIPT).with_context(|| format!("writing {}", script.display()))?;
     }
     if let Some(what) = missing(layout, ready) {
-        bail!("the wheels of libtorch {VERSION} ({}) do not hold what they should: {what}", layout.name);
+        bail!("the wheels of {} {} do not hold what they should: {what}", layout.name, layout.version);
     }
     Ok(())
 }
@@ -221,6 +255,7 @@ mod tests {
 
     const SMALL: Layout = Layout {
         name: "small",
+        version: "1",
         folder: "torch",
         download: "nothing",
         wheels: &[],
@@ -250,6 +285,20 @@ mod tests {
         }
         replace(&ready, &place, &deps.join(".partial")).expect("both lie on one disk");
         assert!(place.join("new").exists() && place.join("cuda/half").exists() && !place.join("old").exists());
+    }
+
+    #[test]
+    fn a_file_outside_the_stamp_is_missed_too() {
+        let deps = test_folder("outside");
+        let layout = Layout { must_have: &[("bin/nvcc", None)], ..SMALL };
+        let (place, stamp) = (deps.join("torch"), Stamp::path(&deps, "small"));
+        fs::create_dir_all(place.join("bin")).expect("a folder can be made");
+        fs::write(place.join("bin/nvcc"), "").expect("a file can be written");
+        Stamp::of("1", &place).expect("it can be listed").write(&stamp).expect("it can be written");
+        assert!(check(&layout, &stamp, &place).is_ok());
+        fs::remove_file(place.join("bin/nvcc")).expect("it is there");
+        let error = check(&layout, &stamp, &place).expect_err("it is gone").to_string();
+        assert_eq!(error, "bin/nvcc is missing");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use self::layout::Layout;
 pub use self::wheels::{Rule, Wheel, fetch};
 use crate::process;
 use crate::workspace::Workspace;
@@ -34,21 +35,31 @@ impl Device {
     }
 }
 
-/// One set-up: where to, and for which device.
+/// One set-up: where to, and what.
 pub struct Setup {
     deps: PathBuf,
-    device: Device,
+    layouts: Vec<&'static Layout>,
 }
 
 impl Setup {
     /// Puts things into the folder `deps`.
     pub fn new(deps: PathBuf, device: Device) -> Self {
-        Self { deps, device }
+        let layouts = match device {
+            Device::Cpu => vec![&layout::CPU],
+            Device::Cuda => vec![&layout::CPU, &layout::CUDA],
+        };
+        Self { deps, layouts }
     }
 
     /// The set-up that builds of this checkout look for, for the devices of this machine.
     pub fn of(workspace: &Workspace) -> Self {
         Self::new(workspace.root().join(".deps"), Device::seen_here())
+    }
+
+    /// With the compiler of CUDA's language, too.
+    pub fn with_nvcc(mut self) -> Self {
+        self.layouts.push(&layout::NVCC);
+        self
     }
 
     /// Checks each thing and fetches what is missing.
@@ -58,9 +69,8 @@ impl Setup {
         system::ensure()?;
         fs::create_dir_all(&self.deps).with_context(|| format!("creating the folder {}", self.deps.display()))?;
         let _lock = self.lock()?;
-        layout::ensure(&layout::CPU, &self.deps)?;
-        if self.device == Device::Cuda {
-            layout::ensure(&layout::CUDA, &self.deps)?;
+        for layout in &self.layouts {
+            layout::ensure(layout, &self.deps)?;
         }
         eprintln!("set up in {}", process::spell(start.elapsed()));
         Ok(())

@@ -20,7 +20,7 @@ pub struct Stamp {
 impl Stamp {
     /// Where the stamp of the layout `name` lies. Outside the layout's folder, so that it never travels with a copy.
     pub fn path(deps: &Path, name: &str) -> PathBuf {
-        deps.join(format!("libtorch-{name}.json"))
+        deps.join(format!("{name}.json"))
     }
 
     /// Takes stock of the folder `place`.

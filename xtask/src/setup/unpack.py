@@ -23,15 +23,18 @@ def main(wheel, folder, rules):
     used = set()
     count = 0
     with zipfile.ZipFile(wheel) as archive:
-        for name in archive.namelist():
-            found = None if name.endswith("/") else place(name, rules)
+        for entry in archive.infolist():
+            name = entry.filename
+            found = None if entry.is_dir() else place(name, rules)
             if found is None:
                 continue
             number, to = found
             target = os.path.join(folder, to)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            with archive.open(name) as source, open(target, "wb") as sink:
+            with archive.open(entry) as source, open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
+            if entry.external_attr >> 16 & 0o100:
+                os.chmod(target, 0o755)
             used.add(number)
             count += 1
     for number, (kind, start, _) in enumerate(rules):

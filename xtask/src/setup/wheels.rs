@@ -122,13 +122,18 @@ const UNPACK: &str = include_str!("unpack.py");
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
-    /// A wheel of two libraries and a header, made with the same interpreter that will read it.
+    /// A wheel of two libraries, a header and a program, made with the same interpreter that will read it.
     const MAKE: &str = "import sys, zipfile
 with zipfile.ZipFile(sys.argv[1], 'w') as z:
     for name in ['a/lib/', 'a/lib/x.so', 'a/lib/sub/y.so', 'a/include/z.h', 'a-1.0.dist-info/METADATA']:
         z.writestr(name, name)
+    program = zipfile.ZipInfo('a/bin/p')
+    program.external_attr = 0o100744 << 16
+    z.writestr(program, 'a/bin/p')
 ";
 
     fn wheel(name: &str) -> (PathBuf, PathBuf) {
@@ -148,6 +153,16 @@ with zipfile.ZipFile(sys.argv[1], 'w') as z:
         assert_eq!(text("lib/renamed.so").expect("the first rule made it"), "a/lib/x.so");
         assert_eq!(text("include/z.h").expect("the second rule made it"), "a/include/z.h");
         assert_eq!(fs::read_dir(folder.join("out")).expect("it is a folder").count(), 2);
+        fs::remove_dir_all(folder).expect("it was made above");
+    }
+
+    #[test]
+    fn programs_can_be_run_and_nothing_else() {
+        let (folder, file) = wheel("modes");
+        let to = folder.join("out");
+        unpack(&file, &[Rule::folder("a/", "")], &to).expect("the rule matches");
+        let mode = |name: &str| to.join(name).metadata().expect("it was unpacked").permissions().mode() & 0o111;
+        assert_eq!((mode("bin/p"), mode("lib/x.so")), (0o111, 0));
         fs::remove_dir_all(folder).expect("it was made above");
     }
 

@@ -23,7 +23,7 @@ const TENSORS_WHY: &str = "layers, networks and training are synchronous and run
 const SERVICE_WHY: &str =
     "services build and test without libtorch, in seconds; what needs a tensor goes to the worker";
 
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     Layer {
         name: "cluster",
         may_use: &[],
@@ -54,7 +54,13 @@ const LAYERS: [Layer; 14] = [
         never: &["tokio", "tch"],
         why: "a clip is a pure function of bytes and a seed; the data loader's actors do the waiting",
     },
-    Layer { name: "nn", may_use: &[], never: TENSORS_ONLY, why: TENSORS_WHY },
+    Layer {
+        name: "cuda",
+        may_use: &[],
+        never: &["tch", "tokio"],
+        why: "it loads libraries for whoever computes on a GPU, and knows nothing of what they do with them",
+    },
+    Layer { name: "nn", may_use: &["cuda"], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer {
         name: "tensorfile",
         may_use: &[],
@@ -62,7 +68,7 @@ const LAYERS: [Layer; 14] = [
         why: "it reads files of strangers: the less it can reach, the less they can; tensors of libtorch are made in models",
     },
     Layer { name: "models", may_use: &["nn", "tensorfile"], never: TENSORS_ONLY, why: TENSORS_WHY },
-    Layer { name: "collective", may_use: &[], never: TENSORS_ONLY, why: TENSORS_WHY },
+    Layer { name: "collective", may_use: &["cuda"], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer { name: "train", may_use: &["nn", "models", "collective"], never: TENSORS_ONLY, why: TENSORS_WHY },
     Layer {
         name: "coordinator",
@@ -72,7 +78,7 @@ const LAYERS: [Layer; 14] = [
     },
     Layer {
         name: "worker",
-        may_use: &["cluster", "runtime", "proto", "checkpoint", "models", "train", "collective"],
+        may_use: &["cluster", "runtime", "proto", "checkpoint", "models", "train", "collective", "cuda"],
         never: &["ffmpeg-next"],
         why: "clips come to it decoded, over the wire; only the data loader knows video",
     },

@@ -206,3 +206,63 @@ fn a_refused_operation_is_an_error_and_not_the_end() {
     });
     assert!(outcome.into_iter().all(|refused| refused.expect("the group still works")));
 }
+
+#[test]
+fn an_aborted_group_fails_at_once_and_says_so() {
+    let store = Arc::new(MemoryStore::new());
+    let (done, wait_for_done) = std::sync::mpsc::sync_channel::<()>(1);
+    std::thread::scope(|scope| {
+        let theirs: Arc<MemoryStore> = Arc::clone(&store);
+        // Rank 1 takes part in nothing: without the abort, rank 0 would wait for all of the timeout.
+        let silent = scope.spawn(move || {
+            let group = Group::gloo(theirs, member(1, 2)).expect("both ranks are there");
+            wait_for_done.recv().expect("the other rank says when it has seen the abort");
+            drop(group);
+        });
+        let mut group = Group::gloo(store, member(0, 2)).expect("both ranks are there");
+        let aborter = group.aborter();
+        scope.spawn(move || aborter.abort()).join().expect("no panic").expect("Gloo has nothing to give up");
+        let started = Instant::now();
+        let tensor = Tensor::from_slice(&[1.0f32; 8]);
+        let error = group.all_reduce_sum(&tensor).expect_err("it is aborted");
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        assert!(error.is_aborted() && !error.is_timeout(), "{error}");
+        assert!(
+            error.to_string().contains("sum [8] over the workers as rank 0 of 2 (the group was aborted"),
+            "{error}"
+        );
+        assert!(group.all_gather(&tensor).expect_err("it stays so").is_aborted());
+        assert_eq!(floats(&tensor), [1.0; 8]);
+        done.send(()).expect("rank 1 is waiting");
+        silent.join().expect("rank 1 does not panic");
+    });
+}
+
+#[test]
+fn a_group_of_one_is_aborted_too_and_an_aborter_outlives_its_group() {
+    let mut group = Group::gloo(Arc::new(NoStore), member(0, 1)).expect("needs no store");
+    let aborter = group.aborter();
+    group.barrier().expect("nothing to do");
+    aborter.clone().abort().expect("there is nobody to leave");
+    assert!(group.barrier().expect_err("it is aborted").is_aborted());
+    drop(group);
+    aborter.abort().expect("the group is gone");
+    let mut next = Group::gloo(Arc::new(NoStore), member(0, 1)).expect("needs no store");
+    next.barrier().expect("another group is not touched");
+}
+
+/// On a machine without a GPU for want of one, elsewhere for want of that one. Which of the libraries are here depends on
+/// whether `cargo xtask cuda` was run.
+#[test]
+fn without_the_gpu_an_nccl_group_is_one_clear_line() {
+    let store = Arc::new(MemoryStore::new());
+    let weak = Arc::downgrade(&store);
+    let error = Group::nccl(store, member(0, 1), 100).expect_err("nobody has so many").to_string();
+    println!("{error}");
+    assert!(error.starts_with("form a group ") && error.contains("cuda:100") && !error.contains('\n'), "{error}");
+    let known = ["`cargo xtask setup --cuda`", "`cargo xtask cuda`", "no NVIDIA driver", "CUDA sees ", "No CUDA GPUs"];
+    assert!(known.iter().any(|advice| error.contains(advice)), "{error}");
+    assert!(weak.upgrade().is_none(), "the store is let go");
+    let wrong = Group::nccl(Arc::new(NoStore), member(2, 2), 0).expect_err("makes no sense").to_string();
+    assert_eq!(wrong, "collective group: rank is 2, but must be below the number of workers");
+}
