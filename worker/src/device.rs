@@ -4,6 +4,7 @@
 
 pub mod export;
 pub mod forward;
+mod gpu;
 pub mod import;
 pub mod measure;
 pub mod memory;
@@ -53,13 +54,15 @@ impl Device {
         runtime: Handle,
     ) -> Result<Self, WorkerError> {
         let _inside = runtime.enter();
+        let (sections, device) = (Sections::parse(briefing.recipe.text())?, find(choice)?);
+        gpu::configure(device, &sections.optim)?;
         let channel = proto::connect::lazy(coordinator, briefing.limits.patience)
             .map_err(|error| WorkerError::Configuration(error.to_string()))?;
         Ok(Self {
-            sections: Sections::parse(briefing.recipe.text())?,
+            sections,
             recipe: briefing.recipe.clone(),
             limits: briefing.limits,
-            device: find(choice)?,
+            device,
             coordinator: coordinator.to_owned(),
             channel,
             runtime: runtime.clone(),
@@ -98,7 +101,12 @@ impl Device {
             timeout: self.limits.collective,
             address: own_address(&self.coordinator),
         };
-        Group::gloo(Arc::new(store), member).map_err(|error| {
+        let group = match self.device {
+            // Alone there is nothing to sum.
+            tch::Device::Cuda(gpu) if seat.world > 1 => Group::nccl(Arc::new(store), member, gpu),
+            _ => Group::gloo(Arc::new(store), member),
+        };
+        group.map_err(|error| {
             WorkerError::Collective(format!("generation {} could not form: {}", seat.generation, in_one_line(error)))
         })
     }
@@ -168,17 +176,11 @@ fn no_generation() -> WorkerError {
 
 /// The torch device behind a choice.
 pub fn find(choice: DeviceChoice) -> Result<tch::Device, WorkerError> {
-    let gpus = tch::Cuda::device_count();
     match choice {
         DeviceChoice::Cpu => Ok(tch::Device::Cpu),
-        DeviceChoice::Auto if gpus > 0 => Ok(tch::Device::Cuda(0)),
+        DeviceChoice::Auto if gpu::is_seen() => gpu::open(0),
         DeviceChoice::Auto => Ok(tch::Device::Cpu),
-        DeviceChoice::Cuda(number) if i64::try_from(number).is_ok_and(|number| number < gpus) => {
-            Ok(tch::Device::Cuda(number))
-        }
-        DeviceChoice::Cuda(number) => Err(WorkerError::Configuration(format!(
-            "--device is cuda:{number}, but {gpus} GPUs are visible to this build of libtorch: use cpu, auto or another number"
-        ))),
+        DeviceChoice::Cuda(number) => gpu::open(number),
     }
 }
 

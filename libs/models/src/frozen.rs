@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nn::cuda::Precision;
+use nn::gpu::Precision;
 use nn::{Observer, Pass, Policy};
 use tch::Tensor;
 

@@ -37,7 +37,7 @@ pub use inception::InceptionConfig;
 pub use network::{Forward, Mode, Network};
 pub use nn::{
     Axes, ForcedGates, GateConfig, LayerCost, LayerGates, NormStatistics, Observer, Param, Params, Pass, Policy,
-    PolicyPlan, Role, Stream, cuda,
+    PolicyPlan, Role, Stream, gpu,
 };
 pub use r2plus1d::{Midplanes, R2plus1dConfig};
 pub use weights::{Card, Classes, Import, Imported, Pixels, View, ViewChange, read_tensor, write_tensors};

@@ -1,6 +1,6 @@
 //! A network ready to compute: its layers, its parameters and what they cost.
 
-use nn::{DeadAxes, FeatureShape, LayerCost, LayerGates, Observer, Params, Pass, Policy, cuda};
+use nn::{DeadAxes, FeatureShape, LayerCost, LayerGates, Observer, Params, Pass, Policy, gpu};
 use tch::{Device, Kind, Tensor};
 
 use crate::ModelError;
@@ -76,7 +76,7 @@ impl Network {
     /// # Panics
     /// As [`Network::forward`].
     pub fn forward_pass(&self, x_ncthw: &Tensor, mut pass: Pass) -> Forward {
-        let x_ncthw = cuda::enter(x_ncthw, pass.precision);
+        let x_ncthw = gpu::enter(x_ncthw, pass.precision);
         let logits_nk = self.backbone.forward_t(&x_ncthw, &mut pass);
         Forward { logits_nk, gates: pass.gates }
     }

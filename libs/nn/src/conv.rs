@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::bridge::packed::Packs;
-use crate::cuda::{self, Kernels};
+use crate::gpu::{self, Kernels};
 use crate::macs::FeatureShape;
 use crate::{Init, Role, Scope};
 
@@ -83,7 +83,7 @@ impl Conv {
     pub(crate) fn forward_part(&self, x_ncthw: &Tensor, outputs: i64, every: i64) -> Tensor {
         let ConvConfig { stride: [t, h, w], padding, groups, .. } = self.config;
         let stride = [t * every, h, w];
-        if let Some(kernels) = cuda::of(x_ncthw) {
+        if let Some(kernels) = gpu::of(x_ncthw) {
             return self.forward_on_gpu(kernels, x_ncthw, outputs, every);
         }
         // Parameters are in single precision whatever the features are.
@@ -114,10 +114,10 @@ impl Conv {
         if Kernels::has_depthwise(&self.config) {
             return kernels.depthwise(x_ncthw, &weight, [t * every, h]);
         }
-        let x = cuda::own_channels(x_ncthw, inputs);
+        let x = gpu::own_channels(x_ncthw, inputs);
         let weight = self.weight.to_kind(x.kind());
         let y = x.conv3d(&weight, None::<&Tensor>, [t * every, h, w], padding, [1; 3], groups);
-        cuda::filled(&y.narrow(1, 0, outputs))
+        gpu::filled(&y.narrow(1, 0, outputs))
     }
 }
 

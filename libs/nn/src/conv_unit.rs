@@ -4,8 +4,8 @@ use tch::Tensor;
 
 use crate::bridge;
 use crate::bridge::packed::Part;
-use crate::cuda;
 use crate::dynamic::chain;
+use crate::gpu;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{
     Activation, BatchNorm, BatchNormConfig, Conv, ConvConfig, DynamicConfig, DynamicConv, DynamicConvConfig, Pass,
@@ -56,7 +56,7 @@ impl<'a> After<'a> {
 
     /// By separate operations.
     pub(crate) fn apply(&self, y: Tensor, train: bool) -> Tensor {
-        if let (Some(kernels), Some(norm)) = (cuda::of(&y), self.norm) {
+        if let (Some(kernels), Some(norm)) = (gpu::of(&y), self.norm) {
             return kernels.norm(&y, &norm.statistics(train), (self.shortcut, self.activation), train);
         }
         let mut y = match self.norm {
@@ -145,7 +145,7 @@ impl ConvUnit {
     }
 
     fn forward_with(&self, x_ncthw: &Tensor, after: &After, pass: &mut Pass) -> Tensor {
-        let weights = pass.weights.filter(|_| !pass.train && (bridge::infers(x_ncthw) || cuda::infers(x_ncthw)));
+        let weights = pass.weights.filter(|_| !pass.train && (bridge::infers(x_ncthw) || gpu::infers(x_ncthw)));
         pass.observed((&self.conv_path, self.outputs()), |pass| match (&self.conv, weights) {
             (AnyConv::Plain(conv), Some(weights)) => {
                 conv.infer(x_ncthw, Part { outputs: conv.config.outputs, every: 1 }, after, weights)

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::cuda;
+use crate::gpu;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{Dropout, Init, Pass, Role, Scope};
 
@@ -47,7 +47,7 @@ impl Head {
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         pass.observed((&self.path, self.weight.size()[0]), |pass| {
             let pooled_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, self.weight.kind());
-            let pooled_nc = cuda::own_channels(&pooled_nc, self.weight.size()[1]);
+            let pooled_nc = gpu::own_channels(&pooled_nc, self.weight.size()[1]);
             self.dropout.forward_t(&pooled_nc, pass).linear(&self.weight, Some(&self.bias))
         })
     }

@@ -17,9 +17,9 @@ mod batch_norm;
 mod bridge;
 mod conv;
 mod conv_unit;
-pub mod cuda;
 mod dynamic;
 mod fixed;
+pub mod gpu;
 mod head;
 mod init;
 mod macs;
@@ -30,8 +30,8 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
 pub use dynamic::{
-    Axes, DeadAxes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Observer, Options, Pass,
-    Policy, PolicyPlan,
+    Axes, DeadAxes, DynamicConfig, DynamicConv, DynamicConvConfig, ForcedGates, GateConfig, LayerGates, Observer,
+    Options, Pass, Policy, PolicyPlan,
 };
 pub use fixed::{Activation, Dropout, Pool, SqueezeExcite, SqueezeExciteConfig};
 pub use head::{Head, HeadConfig};

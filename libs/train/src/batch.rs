@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tch::{Device, Kind, Tensor};
 
-use models::{Pixels, cuda};
+use models::{Pixels, gpu};
 
 use crate::TrainError;
 
@@ -69,8 +69,8 @@ impl StagedBatch {
             return Err(TrainError::Batch { place: "a batch on its way to the device".into(), problem });
         }
         let size = batch.shape.map(|size| size as i64);
-        let bytes_nthwc = cuda::stage(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), device);
-        let labels_n = cuda::stage(&Tensor::from_slice(&batch.labels), device);
+        let bytes_nthwc = gpu::stage(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), device);
+        let labels_n = gpu::stage(&Tensor::from_slice(&batch.labels), device);
         Ok(Self { bytes_nthwc, labels_n, shape: batch.shape, labels: batch.labels.clone() })
     }
 
@@ -105,14 +105,14 @@ impl Normalise {
     /// `(x / 255 − mean) / std`, and the labels. The batch has no [`ClipBatch::problem`].
     pub(crate) fn to_device(&self, batch: &ClipBatch) -> (Tensor, Tensor) {
         let size = batch.shape.map(|size| size as i64);
-        let bytes_nthwc = cuda::upload(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), self.device);
-        (self.normalised(&bytes_nthwc), cuda::upload(&Tensor::from_slice(&batch.labels), self.device))
+        let bytes_nthwc = gpu::upload(&Tensor::from_data_size(&batch.pixels_nthwc, &size, Kind::Uint8), self.device);
+        (self.normalised(&bytes_nthwc), gpu::upload(&Tensor::from_slice(&batch.labels), self.device))
     }
 
     /// The same of what lies on the device already.
     pub(crate) fn staged(&self, batch: &StagedBatch) -> (Tensor, Tensor) {
-        cuda::adopt(&batch.bytes_nthwc);
-        cuda::adopt(&batch.labels_n);
+        gpu::adopt(&batch.bytes_nthwc);
+        gpu::adopt(&batch.labels_n);
         (self.normalised(&batch.bytes_nthwc), batch.labels_n.shallow_clone())
     }
 

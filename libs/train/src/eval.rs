@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use collective::Group;
-use models::cuda::Precision;
+use models::gpu::Precision;
 use models::{DynamicLayer, Forward, Network, Pass, Policy};
 use tch::{Device, Kind, Reduction, Tensor};
 

@@ -50,7 +50,7 @@ pub use config::{Curve, Lambda, MixConfig, OptimConfig, OptimKind, ShareGradient
 pub use error::TrainError;
 pub use eval::Evaluation;
 pub use lanes::{Node, TreeSum};
-pub use models::Pixels;
+pub use models::{Pixels, gpu};
 pub use optim::{Rates, Schedule};
 pub use report::{ClassReport, EvalReport, LayerReport, Range, Seconds, StepReport, Wish};
 pub use state::{Saved, Snapshot};

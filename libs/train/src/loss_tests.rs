@@ -27,10 +27,7 @@ fn table(rows: &[&[f64]]) -> Tensor {
 
 fn gates(axes: [Tensor; 4]) -> Vec<LayerGates> {
     let [time_0, channel_0, time_1, channel_1] = axes;
-    vec![
-        LayerGates::new(time_0, channel_0),
-        LayerGates::new(time_1, channel_1),
-    ]
+    vec![LayerGates::new(time_0, channel_0), LayerGates::new(time_1, channel_1)]
 }
 
 /// Clip 0 computes everything; clip 1 half the frames of the first layer and a quarter of the second's channels.

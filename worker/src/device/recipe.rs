@@ -15,7 +15,7 @@ use crate::error::WorkerError;
 pub(super) struct Sections {
     pub(super) model: ModelConfig,
     #[serde(default)]
-    optim: OptimConfig,
+    pub(super) optim: OptimConfig,
     stages: Vec<Stage>,
     data: DataSection,
     init: Option<InitSection>,

@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::batch_norm::Running;
 use crate::bridge::{Raw, owned, raw, raw_or_null};
 use crate::conv_unit::After;
-use crate::cuda::{self, Kernels};
+use crate::gpu::{self, Kernels};
 use crate::{Activation, Conv, ConvConfig};
 
 /// `VaredConvolution` of `bridge/mix.h`.
@@ -140,8 +140,9 @@ struct Kept {
 impl Conv {
     /// `part` of the convolution, and what comes after it; channels last. `weights` is the state of the weights.
     pub(crate) fn infer(&self, x_ncthw: &Tensor, part: Part, after: &After, weights: u64) -> Tensor {
-        let kernels = cuda::of(x_ncthw);
-        let has_own = || if kernels.is_some() { Kernels::has_depthwise(&self.config) } else { is_depthwise(&self.config) };
+        let kernels = gpu::of(x_ncthw);
+        let has_own =
+            || if kernels.is_some() { Kernels::has_depthwise(&self.config) } else { is_depthwise(&self.config) };
         if self.config.groups > 1 && !has_own() {
             return after.apply(self.forward_part(x_ncthw, part.outputs, part.every), false);
         }

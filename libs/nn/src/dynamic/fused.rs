@@ -12,7 +12,7 @@ use super::mix::{Live, Mixer};
 use crate::batch_norm::Running;
 use crate::bridge::{Raw, applies, owned, raw, raw_or_null};
 use crate::conv_unit::After;
-use crate::cuda::{self, FillCall, Kernels};
+use crate::gpu::{self, FillCall, Kernels};
 use crate::{Activation, BatchNorm, LayerGates};
 
 /// `VaredMix` of `bridge/mix.h`.
@@ -80,7 +80,7 @@ pub(crate) fn mix(mixer: &Mixer, computed_ncthw: &Tensor, gates: &LayerGates, fr
     let all = mixer.live.time.iter().chain(&mixer.live.channel).all(|live| *live);
     let tracked =
         computed_ncthw.requires_grad() || gates.v_time_no.requires_grad() || gates.v_channel_no.requires_grad();
-    if let Some(kernels) = cuda::of(computed_ncthw).filter(|_| all) {
+    if let Some(kernels) = gpu::of(computed_ncthw).filter(|_| all) {
         return Some(mix_on_gpu(kernels, mixer, computed_ncthw, (gates, frames)));
     }
     if !applies(computed_ncthw) || (tracked && !all) {
@@ -105,7 +105,7 @@ pub(crate) struct Filling<'a> {
 
 /// The sum and what comes after it, for inference: no gradients. Channels last.
 pub(crate) fn fill(mixer: &Mixer, computed_ncthw: &Tensor, filling: &Filling, after: &After) -> Tensor {
-    if let Some(kernels) = cuda::of(computed_ncthw) {
+    if let Some(kernels) = gpu::of(computed_ncthw) {
         return fill_on_gpu(kernels, mixer, computed_ncthw, (filling, after));
     }
     let norm = after.norm.map(|norm| Norm::new(&norm.running()));
@@ -138,7 +138,8 @@ fn fill_on_gpu(kernels: &Kernels, mixer: &Mixer, computed: &Tensor, (filling, af
     let steps = |steps: &Vec<Tensor>| Tensor::stack(&steps.iter().map(by_tap).collect::<Vec<_>>(), 0);
     let time: Vec<Tensor> = mixer.cheap.time.iter().map(steps).collect();
     let (channel, time): (Vec<Raw>, Vec<Raw>) = (channel.iter().map(raw).collect(), time.iter().map(raw).collect());
-    let like = || Tensor::empty([1, (mixer.options.channels[0] + 7) / 8 * 8, 1, 1, 1], (computed.kind(), computed.device()));
+    let like =
+        || Tensor::empty([1, (mixer.options.channels[0] + 7) / 8 * 8, 1, 1, 1], (computed.kind(), computed.device()));
     let affine = after.norm.map(|norm| kernels.scale(&like(), &norm.running()));
     call_on_gpu(mixer, computed, (filling, after), (affine.as_ref(), [&channel, &time]), |call| kernels.fill(call))
 }
@@ -250,90 +251,90 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(150))]
+            #![proptest_config(ProptestConfig::with_cases(150))]
 
-        #[test]
-        fn values_and_gradients_are_those_of_separate_operations(
-            axes in axes(), space in 1..4_usize, n in 1..4_i64, channels in 1..10_i64, frames in 1..9_i64,
-            height in 1..9_i64, width in 1..20_i64,
-        ) {
-            let output = FeatureShape { channels, frames, height, width };
-            let layer = layer(axes, space, output);
-            let (time, channel) = layer.options.counts();
-            let leaves = || {
-                let gates = LayerGates::new(
-                    random("time", &[n, time as i64]).sigmoid().set_requires_grad(true),
-                    random("channel", &[n, channel as i64]).sigmoid().set_requires_grad(true),
-);
-                (random("f", &[n, channels, frames, height, width]).set_requires_grad(true), gates)
-            };
-            let live = Live::all(&layer.options);
-            let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
-            let weights = random("weights", &[n, channels, frames, height, width]);
-            let gradients = |run: &dyn Fn(&Tensor, &LayerGates) -> Tensor| {
-                let (f, gates) = leaves();
-                let y = run(&f, &gates);
-                (&y * &weights).sum(Kind::Float).backward();
-                let mut all = vec![y.detach(), f.grad(), gates.v_time_no.grad(), gates.v_channel_no.grad()];
-                for param in layer.params.all() {
-                    all.push(param.tensor.grad().copy());
-                    let _ = param.tensor.grad().zero_();
+            #[test]
+            fn values_and_gradients_are_those_of_separate_operations(
+                axes in axes(), space in 1..4_usize, n in 1..4_i64, channels in 1..10_i64, frames in 1..9_i64,
+                height in 1..9_i64, width in 1..20_i64,
+            ) {
+                let output = FeatureShape { channels, frames, height, width };
+                let layer = layer(axes, space, output);
+                let (time, channel) = layer.options.counts();
+                let leaves = || {
+                    let gates = LayerGates::new(
+                        random("time", &[n, time as i64]).sigmoid().set_requires_grad(true),
+                        random("channel", &[n, channel as i64]).sigmoid().set_requires_grad(true),
+    );
+                    (random("f", &[n, channels, frames, height, width]).set_requires_grad(true), gates)
+                };
+                let live = Live::all(&layer.options);
+                let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
+                let weights = random("weights", &[n, channels, frames, height, width]);
+                let gradients = |run: &dyn Fn(&Tensor, &LayerGates) -> Tensor| {
+                    let (f, gates) = leaves();
+                    let y = run(&f, &gates);
+                    (&y * &weights).sum(Kind::Float).backward();
+                    let mut all = vec![y.detach(), f.grad(), gates.v_time_no.grad(), gates.v_channel_no.grad()];
+                    for param in layer.params.all() {
+                        all.push(param.tensor.grad().copy());
+                        let _ = param.tensor.grad().zero_();
+                    }
+                    all
+                };
+                let fused = gradients(&|f, gates| mix(&mixer, f, gates, frames).expect("floats on the CPU"));
+                let plain = gradients(&|f, gates| mixer.mix_plainly(f, gates, frames));
+                for (at, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
+                    prop_assert!(close(fused, plain), "part {at}: {fused} against {plain}");
                 }
-                all
-            };
-            let fused = gradients(&|f, gates| mix(&mixer, f, gates, frames).expect("floats on the CPU"));
-            let plain = gradients(&|f, gates| mixer.mix_plainly(f, gates, frames));
-            for (at, (fused, plain)) in fused.iter().zip(&plain).enumerate() {
-                prop_assert!(close(fused, plain), "part {at}: {fused} against {plain}");
+            }
+
+            /// Any options live, more and fewer channels than a vector holds, with and without norm and shortcut.
+            #[test]
+            fn what_follows_in_inference_is_done_on_the_way_out(
+                activation in prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Swish)],
+                live in any::<[bool; 6]>(), channels in 1..41_i64, frames in 1..9_i64, height in 1..6_i64, width in 1..12_i64,
+                normed in any::<bool>(), joined in any::<bool>(),
+            ) {
+                let output = FeatureShape { channels, frames, height, width };
+                let layer = layer(Axes::Both, 3, output);
+                let (time, channel) = layer.options.counts();
+                let axis = |from: usize, options: usize| {
+                    let mut axis = live[from..from + options].to_vec();
+                    // One option at least.
+                    let last = axis.iter().all(|live| !live);
+                    axis[options - 1] |= last;
+                    axis
+                };
+                let live = Live { time: axis(0, time), channel: axis(3, channel) };
+                let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
+                let (time, channel) = live.first();
+                let kept = [layer.options.channels[channel], crate::macs::anchors(frames, layer.options.time[time])];
+                let computed = random("f", &[2, kept[0], kept[1], height, width]);
+                let weights = |name: &str, live: &[bool]| {
+                    let live: Vec<f32> = live.iter().map(|live| f32::from(u8::from(*live))).collect();
+                    random(name, &[2, live.len() as i64]).sigmoid() * Tensor::from_slice(&live)
+                };
+                let gates = LayerGates::new(
+                    weights("time", &live.time),
+                    weights("channel", &live.channel),
+    );
+                let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
+                let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
+                let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];
+                builder.finish().apply_norm_statistics(&Tensor::cat(&statistics, 0), 1.0);
+                let shortcut = random("shortcut", &[2, channels, frames, height, width]);
+                let after =
+                    After { norm: normed.then_some(&norm), shortcut: joined.then_some(&shortcut), activation };
+                let filling = |rows| Filling { gates: &gates, live: &live, frames, rows };
+                let filled = fill(&mixer, &computed, &filling(None), &after);
+                let plain = tch::no_grad(|| after.apply(mixer.mix_plainly(&computed, &gates, frames), false));
+                prop_assert!(close(&filled, &plain), "{filled} against {plain}");
+                let (from, to) = (height / 3, height - height / 4);
+                let cut = shortcut.narrow(3, from, to - from);
+                let after = After { shortcut: joined.then_some(&cut), ..after };
+                let band = fill(&mixer, &computed, &filling(Some(from..to)), &after);
+                prop_assert!(close(&band, &plain.narrow(3, from, to - from)), "rows {from} to {to}: {band}");
             }
         }
-
-        /// Any options live, more and fewer channels than a vector holds, with and without norm and shortcut.
-        #[test]
-        fn what_follows_in_inference_is_done_on_the_way_out(
-            activation in prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Swish)],
-            live in any::<[bool; 6]>(), channels in 1..41_i64, frames in 1..9_i64, height in 1..6_i64, width in 1..12_i64,
-            normed in any::<bool>(), joined in any::<bool>(),
-        ) {
-            let output = FeatureShape { channels, frames, height, width };
-            let layer = layer(Axes::Both, 3, output);
-            let (time, channel) = layer.options.counts();
-            let axis = |from: usize, options: usize| {
-                let mut axis = live[from..from + options].to_vec();
-                // One option at least.
-                let last = axis.iter().all(|live| !live);
-                axis[options - 1] |= last;
-                axis
-            };
-            let live = Live { time: axis(0, time), channel: axis(3, channel) };
-            let mixer = Mixer { cheap: &layer.cheap, options: &layer.options, live: &live };
-            let (time, channel) = live.first();
-            let kept = [layer.options.channels[channel], crate::macs::anchors(frames, layer.options.time[time])];
-            let computed = random("f", &[2, kept[0], kept[1], height, width]);
-            let weights = |name: &str, live: &[bool]| {
-                let live: Vec<f32> = live.iter().map(|live| f32::from(u8::from(*live))).collect();
-                random(name, &[2, live.len() as i64]).sigmoid() * Tensor::from_slice(&live)
-            };
-            let gates = LayerGates::new(
-                weights("time", &live.time),
-                weights("channel", &live.channel),
-);
-            let builder = ParamsBuilder::new(1, Kind::Float, Device::Cpu);
-            let norm = BatchNormConfig { channels, eps: 1e-3, gamma: 0.7 }.init(&builder.root());
-            let statistics = [random("mean", &[channels]), random("variance", &[channels]).exp()];
-            builder.finish().apply_norm_statistics(&Tensor::cat(&statistics, 0), 1.0);
-            let shortcut = random("shortcut", &[2, channels, frames, height, width]);
-            let after =
-                After { norm: normed.then_some(&norm), shortcut: joined.then_some(&shortcut), activation };
-            let filling = |rows| Filling { gates: &gates, live: &live, frames, rows };
-            let filled = fill(&mixer, &computed, &filling(None), &after);
-            let plain = tch::no_grad(|| after.apply(mixer.mix_plainly(&computed, &gates, frames), false));
-            prop_assert!(close(&filled, &plain), "{filled} against {plain}");
-            let (from, to) = (height / 3, height - height / 4);
-            let cut = shortcut.narrow(3, from, to - from);
-            let after = After { shortcut: joined.then_some(&cut), ..after };
-            let band = fill(&mixer, &computed, &filling(Some(from..to)), &after);
-            prop_assert!(close(&band, &plain.narrow(3, from, to - from)), "rows {from} to {to}: {band}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::fused;
 use super::policy::DeadAxes;
-use crate::cuda;
+use crate::gpu;
 use crate::macs::FeatureShape;
 use crate::{BatchNorm, BatchNormConfig, Init, LayerGates, Role, Scope};
 
@@ -141,7 +141,7 @@ impl Gate {
         let own_length = x_ncthw.size()[2] == self.frames;
         let (pre_no, onward) = if own_length && !train && crate::bridge::infers(x_ncthw) {
             (fused::gate(x_ncthw, [&self.reduce, &self.choose, &self.beta], &self.norm), x_ncthw.shallow_clone())
-        } else if let Some(kernels) = cuda::of(x_ncthw) {
+        } else if let Some(kernels) = gpu::of(x_ncthw) {
             let (means_nct, onward) = kernels.means(x_ncthw);
             (self.weigh_means(&means_nct, train), onward)
         } else {
@@ -162,7 +162,7 @@ impl Gate {
 
     /// `[n, o]` from means over space.
     fn weigh_means(&self, g_nct: &Tensor, train: bool) -> Tensor {
-        let mut g_nct = cuda::own_channels(g_nct, self.reduce.size()[1] / self.frames);
+        let mut g_nct = gpu::own_channels(g_nct, self.reduce.size()[1] / self.frames);
         if g_nct.size()[2] != self.frames {
             g_nct = g_nct.adaptive_avg_pool1d(self.frames);
         }

@@ -9,7 +9,7 @@ use tch::Tensor;
 
 use super::cheap::Cheap;
 use crate::macs::anchors;
-use crate::{LayerGates, Options, cuda};
+use crate::{LayerGates, Options, gpu};
 
 /// Which options are summed. The first live one of each axis says what was computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Mixer<'_> {
     pub(crate) fn mix(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
         match super::fused::mix(self, computed_ncthw, gates, frames) {
             Some(y) => y,
-            None if cuda::of(computed_ncthw).is_some() => cuda::filled(&self.mix_plainly(computed_ncthw, gates, frames)),
+            None if gpu::of(computed_ncthw).is_some() => gpu::filled(&self.mix_plainly(computed_ncthw, gates, frames)),
             None => self.mix_plainly(computed_ncthw, gates, frames),
         }
     }
@@ -53,7 +53,7 @@ impl Mixer<'_> {
     /// The same by separate tensor operations.
     pub(crate) fn mix_plainly(&self, computed_ncthw: &Tensor, gates: &LayerGates, frames: i64) -> Tensor {
         let (_, first) = self.live.first();
-        let computed_ncthw = cuda::own_channels(computed_ncthw, self.options.channels[first]);
+        let computed_ncthw = gpu::own_channels(computed_ncthw, self.options.channels[first]);
         let kind = computed_ncthw.kind();
         let y_c = self.mix_channels(&computed_ncthw, &gates.v_channel_no.to_kind(kind));
         self.mix_frames(&y_c, &gates.v_time_no.to_kind(kind), frames)

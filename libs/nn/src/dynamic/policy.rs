@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::mix::Live;
-use crate::cuda::{self, Precision};
+use crate::gpu::{self, Precision};
 
 /// How dynamic layers decide in one forward pass.
 #[derive(Debug)]
@@ -67,7 +67,10 @@ impl LayerGates {
                 return row.expand([n, options as i64], false);
             }
             let row: Vec<f32> = (0..options).map(|option| if option == 0 { 1.0 } else { 0.0 }).collect();
-            Tensor::from_slice(&row).to_kind(gates_kind(like)).to_device(like.device()).expand([n, options as i64], false)
+            Tensor::from_slice(&row)
+                .to_kind(gates_kind(like))
+                .to_device(like.device())
+                .expand([n, options as i64], false)
         };
         Self::new(first(time), first(channel))
     }
@@ -144,7 +147,7 @@ impl PolicyPlan {
         let layer = layer.unwrap_or_else(|| panic!("the plan has {} layers, the network more", self.layers.len()));
         let rows = |weights: &Tensor, options: usize| weights.expand([n, options as i64], false);
         let on_host = LayerGates::new(rows(&layer.v_time_no, time), rows(&layer.v_channel_no, channel));
-        let on_device = |weights: &Tensor| cuda::upload(weights, like.device()).to_kind(gates_kind(like));
+        let on_device = |weights: &Tensor| gpu::upload(weights, like.device()).to_kind(gates_kind(like));
         LayerGates {
             // A plan that lies on the host tells what is live without waiting for the device.
             live: (layer.v_time_no.device() == Device::Cpu).then(|| super::dynamic_conv::live(&on_host)),
@@ -207,7 +210,7 @@ impl<'a> Pass<'a> {
         }
         let output = compute(self);
         if let Some(observer) = &mut self.observer {
-            observer.end(layer, &cuda::own_channels(&output, channels));
+            observer.end(layer, &gpu::own_channels(&output, channels));
         }
         output
     }

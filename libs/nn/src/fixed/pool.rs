@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::cuda::{self, Kernels};
+use crate::gpu::{self, Kernels};
 use crate::macs::FeatureShape;
 
 /// A pooling layer; it has no parameters. Triples are (time, height, width).
@@ -51,7 +51,9 @@ impl Pool {
     /// Shape of the output; 0 or less along an axis that is too short for one window.
     pub fn output(&self, input: FeatureShape) -> FeatureShape {
         let count = |axis: usize, size: i64| match self.kind {
-            PoolKind::Max { padding } => (size + 2 * padding[axis] - self.kernel[axis]).div_euclid(self.stride[axis]) + 1,
+            PoolKind::Max { padding } => {
+                (size + 2 * padding[axis] - self.kernel[axis]).div_euclid(self.stride[axis]) + 1
+            }
             PoolKind::MaxBegun => (size + self.stride[axis] - 1) / self.stride[axis],
             PoolKind::Mean => size,
             PoolKind::Sliding => (size - self.kernel[axis]).max(0) + 1,
@@ -71,7 +73,7 @@ impl Pool {
     /// If the input is too short for one window.
     pub fn forward(&self, x_ncthw: &Tensor) -> Tensor {
         let Self { kernel, stride, .. } = *self;
-        if let Some(y) = cuda::of(x_ncthw).and_then(|kernels| self.forward_on_gpu(kernels, x_ncthw)) {
+        if let Some(y) = gpu::of(x_ncthw).and_then(|kernels| self.forward_on_gpu(kernels, x_ncthw)) {
             return y;
         }
         match self.kind {

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::cuda;
+use crate::gpu;
 use crate::macs::{FeatureShape, LayerCost};
 use crate::{Init, Pass, Role, Scope};
 
@@ -51,7 +51,7 @@ impl SqueezeExcite {
     pub fn forward_t(&self, x_ncthw: &Tensor, pass: &mut Pass) -> Tensor {
         let weight = &self.squeeze.weight;
         let mean_nc = x_ncthw.mean_dim(&[2_i64, 3, 4][..], false, weight.kind());
-        let mean_nc = cuda::own_channels(&mean_nc, weight.size()[1]);
+        let mean_nc = gpu::own_channels(&mean_nc, weight.size()[1]);
         let hidden_nc = self.squeeze.forward_t(&mean_nc, pass).relu_();
         let scale_nc = self.excite.forward_t(&hidden_nc, pass).sigmoid_();
         let filling = x_ncthw.size()[1] - weight.size()[1];

@@ -1,6 +1,6 @@
 //! The section `[optim]`: by which rule parameters move, and the constants of the loss.
 
-use models::cuda::Precision;
+use models::gpu::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::{setting, within};

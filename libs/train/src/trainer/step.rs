@@ -119,7 +119,11 @@ impl Trainer {
             _ => Targets::plain(labels_n),
         };
         let policy = self.training_policy();
-        let pass = Pass { dropout_seed: Some(self.stream("dropout", lane).draw()), precision: self.config.optim.precision, ..Pass::new(true, &policy) };
+        let pass = Pass {
+            dropout_seed: Some(self.stream("dropout", lane).draw()),
+            precision: self.config.optim.precision,
+            ..Pass::new(true, &policy)
+        };
         let forward = self.network.forward_pass(&x_ncthw, pass);
         let loss = self.loss.of(&forward, &targets, self.shares.as_ref(), rates);
         let gradients = Tensor::run_backward(&[&loss.total], &self.params.tensors(), false, false);

@@ -8,10 +8,9 @@
 //! a multiple of eight with zeros that no layer reads: 230 channels are as fast as 232, not four times as slow.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::path::Path;
 use std::sync::OnceLock;
 
-use libloading::Library;
+use ::cuda::{Library, Symbol};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -50,21 +49,23 @@ pub struct Memory {
 
 /// Why the kernels can't be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CudaError {
-    /// The shared object does not load, or lacks something.
-    #[error("load the CUDA kernels from {path}: {cause}")]
-    Load {
-        /// Which file.
-        path: String,
+    /// libtorch's CUDA half or the kernels are not to be had.
+    #[error(transparent)]
+    Load(#[from] ::cuda::CudaError),
+    /// The kernels lack something.
+    #[error("the CUDA kernels have no {name}: {cause}; build them and the program from one checkout")]
+    Lacks {
+        /// Which function.
+        name: String,
         /// What the dynamic linker said.
         cause: String,
     },
-    /// It is of another build than this program.
-    #[error("the CUDA kernels in {path} are of another version ({found}, not {wanted}): build both from one checkout")]
+    /// They are of another build than this program.
+    #[error("the CUDA kernels are of version {found}, this program's are {wanted}: build both from one checkout")]
     Version {
-        /// Which file.
-        path: String,
-        /// Its version.
+        /// Theirs.
         found: c_int,
         /// This program's.
         wanted: c_int,
@@ -152,13 +153,14 @@ pub(crate) struct Kernels {
 
 static KERNELS: OnceLock<Kernels> = OnceLock::new();
 
-/// Loads the kernels from `path` for the whole process; later calls do nothing. libtorch's CUDA half must be loaded before.
+/// Loads libtorch's CUDA half and the kernels for the whole process; later calls do nothing. To be called before the first tensor
+/// on a GPU.
 ///
 /// # Errors
-/// [`CudaError::Load`], [`CudaError::Version`].
-pub fn load(path: &Path) -> Result<(), CudaError> {
+/// [`CudaError::Load`] says where it looked; [`CudaError::Version`] and [`CudaError::Lacks`] if what it found is not this program's.
+pub fn load() -> Result<(), CudaError> {
     if KERNELS.get().is_none() {
-        let kernels = Kernels::open(path)?;
+        let kernels = Kernels::of(::cuda::object("libvared_kernels.so")?)?;
         // Whoever was first has loaded the same.
         let _ = KERNELS.set(kernels);
     }
@@ -287,6 +289,16 @@ impl Activation {
     }
 }
 
+/// A function of the shared object.
+///
+/// # Safety
+/// It must have this type, and the object must stay.
+unsafe fn symbol<F: Copy>(library: &Library, name: &str) -> Result<F, CudaError> {
+    let lacks = |error: libloading::Error| CudaError::Lacks { name: name.to_owned(), cause: error.to_string() };
+    // SAFETY: as above.
+    unsafe { library.get(name.as_bytes()) }.map(|symbol: Symbol<F>| *symbol).map_err(lacks)
+}
+
 impl NormCall {
     fn new(norm: &Running) -> Self {
         Self {
@@ -300,38 +312,32 @@ impl NormCall {
 }
 
 impl Kernels {
-    fn open(path: &Path) -> Result<Self, CudaError> {
-        let named = || path.display().to_string();
-        let failed = |error: libloading::Error| CudaError::Load { path: named(), cause: error.to_string() };
-        // SAFETY: the object is ours; loading it runs no code that needs anything.
-        let library = unsafe { Library::new(path) }.map_err(failed)?;
-        // It stays for as long as the process: its functions are kept below.
-        let library = Box::leak(Box::new(library));
-        // SAFETY: the types are those of `cuda/abi.h`, of the same version: that is checked first.
+    fn of(library: &Library) -> Result<Self, CudaError> {
+        // SAFETY: the types are those of `cuda/abi.h`; that it is of this version is asked first.
         unsafe {
-            let abi: libloading::Symbol<unsafe extern "C" fn() -> c_int> = library.get(b"vared_cuda_abi").map_err(failed)?;
+            let abi: unsafe extern "C" fn() -> c_int = symbol(library, "vared_cuda_abi")?;
             let found = abi();
             if found != ABI {
-                return Err(CudaError::Version { path: named(), found, wanted: ABI });
+                return Err(CudaError::Version { found, wanted: ABI });
             }
             Ok(Self {
-                error: *library.get(b"vared_cuda_error").map_err(failed)?,
-                configure: *library.get(b"vared_cuda_configure").map_err(failed)?,
-                memory: *library.get(b"vared_cuda_memory").map_err(failed)?,
-                upload: *library.get(b"vared_cuda_upload").map_err(failed)?,
-                stage: *library.get(b"vared_cuda_stage").map_err(failed)?,
-                adopt: *library.get(b"vared_cuda_adopt").map_err(failed)?,
-                features: *library.get(b"vared_cuda_features").map_err(failed)?,
-                conv: *library.get(b"vared_cuda_conv").map_err(failed)?,
-                pack: *library.get(b"vared_cuda_pack").map_err(failed)?,
-                depthwise: *library.get(b"vared_cuda_depthwise").map_err(failed)?,
-                max_pool: *library.get(b"vared_cuda_max_pool").map_err(failed)?,
-                norm: *library.get(b"vared_cuda_norm").map_err(failed)?,
-                scale: *library.get(b"vared_cuda_scale").map_err(failed)?,
-                affine: *library.get(b"vared_cuda_affine").map_err(failed)?,
-                means: *library.get(b"vared_cuda_means").map_err(failed)?,
-                fill: *library.get(b"vared_cuda_fill").map_err(failed)?,
-                mix: *library.get(b"vared_cuda_mix").map_err(failed)?,
+                error: symbol(library, "vared_cuda_error")?,
+                configure: symbol(library, "vared_cuda_configure")?,
+                memory: symbol(library, "vared_cuda_memory")?,
+                upload: symbol(library, "vared_cuda_upload")?,
+                stage: symbol(library, "vared_cuda_stage")?,
+                adopt: symbol(library, "vared_cuda_adopt")?,
+                features: symbol(library, "vared_cuda_features")?,
+                conv: symbol(library, "vared_cuda_conv")?,
+                pack: symbol(library, "vared_cuda_pack")?,
+                depthwise: symbol(library, "vared_cuda_depthwise")?,
+                max_pool: symbol(library, "vared_cuda_max_pool")?,
+                norm: symbol(library, "vared_cuda_norm")?,
+                scale: symbol(library, "vared_cuda_scale")?,
+                affine: symbol(library, "vared_cuda_affine")?,
+                means: symbol(library, "vared_cuda_means")?,
+                fill: symbol(library, "vared_cuda_fill")?,
+                mix: symbol(library, "vared_cuda_mix")?,
             })
         }
     }
@@ -423,10 +429,17 @@ impl Kernels {
     }
 
     /// `activation(scale · x + shift + shortcut)`, without gradients.
-    pub(crate) fn affine(&self, x: &Tensor, affine: &Tensor, (shortcut, activation): (Option<&Tensor>, Activation)) -> Tensor {
+    pub(crate) fn affine(
+        &self,
+        x: &Tensor,
+        affine: &Tensor,
+        (shortcut, activation): (Option<&Tensor>, Activation),
+    ) -> Tensor {
         let shortcut = crate::bridge::raw_or_null(shortcut);
         // SAFETY: every pointer lives until the call returns.
-        unsafe { self.owned((self.affine)(raw(x), raw(affine), shortcut, activation.number()), "a norm and an activation") }
+        unsafe {
+            self.owned((self.affine)(raw(x), raw(affine), shortcut, activation.number()), "a norm and an activation")
+        }
     }
 
     /// The mean over space of every channel and frame, `[n, c, t]` floats, and `x` for what comes after.
