@@ -150,7 +150,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // As both the loader and the worker do it.
-    dataloader::memory::keep_freed();
+    dataloader::data::memory::keep_freed();
     let tokio = tokio::runtime::Runtime::new()?;
     tokio.block_on(async { if args.serve { serve(args.wire_only).await } else { measure(&args).await } })
 }
