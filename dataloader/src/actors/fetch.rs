@@ -220,7 +220,7 @@ impl FetchState {
     /// Goes for as much as there is room for.
     fn advance(&mut self, myself: &ActorRef<FetchMsg>) {
         while let Some(trip) = self.shelf.next() {
-            let (reader, myself) = (self.reader.hasty(), myself.clone());
+            let (reader, myself) = (self.reader.clone(), myself.clone());
             tokio::spawn(async move {
                 go(trip, &reader).await;
                 let _ = myself.cast(FetchMsg::Advance);

@@ -16,6 +16,7 @@ use runtime::ask::ask;
 use runtime::store::Store;
 
 use crate::run::{LONG, decoder};
+use crate::store::QUICK;
 
 /// What a loader may remember, and how far it looks ahead.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub struct Bench {
     pub set: Arc<DataSet>,
 }
 
-/// The data set of a recipe, whose shards are read through another store than the index was.
+/// The data set of a recipe, whose shards are read through another store than the index was, guarded.
 pub async fn opened(
     recipe: &str,
     url: &str,
@@ -44,7 +45,7 @@ pub async fn opened(
     for part in [&mut set.train, &mut set.val] {
         let Part { index, outlines, store, id } =
             Arc::into_inner(std::mem::replace(part, placeholder(url).await)).expect("ours alone");
-        let store = Store { store: through(Arc::clone(&store.store)), ..store };
+        let store = Store::guarded(through(store.store), store.root, store.url, QUICK);
         *part = Arc::new(Part { index, outlines, store, id });
     }
     set
