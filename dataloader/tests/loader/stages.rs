@@ -41,12 +41,16 @@ pub async fn opened(
     url: &str,
     through: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
 ) -> DataSet {
+    moved(recipe, url, |store| Store::guarded(through(store.store), store.root, store.url, QUICK)).await
+}
+
+/// The data set of a recipe, whose shards are read from another place than the index was.
+pub async fn moved(recipe: &str, url: &str, to: impl Fn(Store) -> Store) -> DataSet {
     let mut set = DataSet::open(recipe, url).await.expect("opens");
     for part in [&mut set.train, &mut set.val] {
         let Part { index, outlines, store, id } =
             Arc::into_inner(std::mem::replace(part, placeholder(url).await)).expect("ours alone");
-        let store = Store::guarded(through(store.store), store.root, store.url, QUICK);
-        *part = Arc::new(Part { index, outlines, store, id });
+        *part = Arc::new(Part { index, outlines, store: to(store), id });
     }
     set
 }
