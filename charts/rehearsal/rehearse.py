@@ -125,8 +125,10 @@ class Rehearsal:
         """The hook of `helm test`."""
         Pod(self.node, "test", self.templates["test"], self.images["coordinator"], restarts=False).finish(LIMIT_SECONDS)
 
-    def figure(self, name):
-        for line in (self.node.ask(f"http://{self.coordinator.address}:7000/metrics") or "").splitlines():
+    def figure(self, name, pod=None):
+        """What a pod says of itself, the coordinator if none is named."""
+        at = f"{pod.address}:7001" if pod else f"{self.coordinator.address}:7000"
+        for line in (self.node.ask(f"http://{at}/metrics") or "").splitlines():
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
         return 0.0
@@ -154,6 +156,8 @@ class Rehearsal:
         workers = [self.pod("worker") for _ in range(self.kinds["worker"]["spec"]["replicas"])]
         self.ready([*loaders, *workers])
         self.trains_past(30)
+        for loader in loaders:
+            assert self.figure("vared_loader_streams", loader) == len(workers), "every worker asks every loader"
         say(f"{len(workers)} workers and {len(loaders)} loaders train; every probe succeeds")
 
         generation = self.figure("vared_generation")

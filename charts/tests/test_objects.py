@@ -11,6 +11,10 @@ import unittest
 from helm import CHART, COMPONENTS, ROOT, VALUES, component, container, flags, pods, render, schema, templates
 
 PORTS = {"coordinator": 7000, "loader": 7001}
+PROBES = {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+HEALTH = ROOT / "libs/runtime/src/health.rs"
+# Where each program says its figures.
+FIGURES = {"coordinator": "coordinator/src/dashboard/web.rs", "loader": "dataloader/src/metrics.rs"}
 
 
 class Objects(unittest.TestCase):
@@ -158,9 +162,10 @@ class Objects(unittest.TestCase):
             own = container(template)
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 self.assertIn(probe, own)
-            if name == "coordinator":
-                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                    self.assertEqual(own[probe]["httpGet"], {"path": "/healthz", "port": "grpc"})
+            if name != "worker":
+                for probe, path in PROBES.items():
+                    self.assertEqual(own[probe]["httpGet"], {"path": path, "port": "grpc"})
+                    self.assertIn(f'.route("{path}", ', HEALTH.read_text())
             if name == "worker":
                 hexadecimal = re.search("':([0-9A-F]{4}) 01 '", own["readinessProbe"]["exec"]["command"][2]).group(1)
                 self.assertEqual(int(hexadecimal, 16), PORTS["coordinator"])
@@ -272,7 +277,32 @@ class Monitoring(unittest.TestCase):
         self.objects = render(CHART / "ci/spot-values.yaml")
 
     def exported(self):
-        return set(re.findall(r'"(vared_\w+)"', (ROOT / "coordinator/src/dashboard/web.rs").read_text())) | {"vared_step_seconds"}
+        """Names of all figures, and whether they count."""
+        called = r'page\s*\.(gauge|counter)s?\(\s*"(vared_\w+)"'
+        found = {}
+        for file in FIGURES.values():
+            text = (ROOT / file).read_text()
+            found |= {name: kind for kind, name in re.findall(called, text)}
+            # A table of names, all put down as counters.
+            found |= dict.fromkeys(re.findall(r'^\s*\("(vared_\w+)", "', text, re.M), "counter")
+            self.assertEqual(set(re.findall(r'"(vared_\w+)"', text.split("#[cfg(test)]")[0])) - set(found), set(), file)
+        return found
+
+    def test_the_names_say_who_tells_and_what_counts(self):
+        for name, kind in self.exported().items():
+            self.assertEqual(name.endswith("_total"), kind == "counter", name)
+        text = (ROOT / FIGURES["loader"]).read_text()
+        self.assertEqual(set(re.findall(r'"(vared_\w+)"', text)), {n for n in self.exported() if n.startswith("vared_loader_")})
+
+    def test_each_figure_is_asked_of_the_program_that_tells_it(self):
+        rules = json.dumps([f["spec"] for f in self.objects if f["kind"] == "PrometheusRule"])
+        board = (CHART / "dashboards/vared.json").read_text()
+        asked = re.findall(r'\b(vared_\w+)\{([^}]*)\}', rules + board)
+        self.assertGreater(len(asked), 40)
+        for name, selector in asked:
+            if job := re.search(r'job=\\"([^\\]+)\\"', selector):
+                loader = name.startswith("vared_loader_")
+                self.assertIn(job.group(1), ("$loaders", "rel-vared-loader") if loader else ("$job", "rel-vared-coordinator"), name)
 
     def test_metrics_that_are_used_are_exported_and_the_other_way_round(self):
         (rules,) = (f for f in self.objects if f["kind"] == "PrometheusRule")
@@ -282,8 +312,8 @@ class Monitoring(unittest.TestCase):
                 [("rules", rules["spec"]), ("scaler", scaler["spec"]), ("dashboard", board["data"])]}
         for name, metrics in used.items():
             self.assertTrue(metrics, name)
-            self.assertLessEqual(metrics, self.exported(), name)
-        self.assertEqual(set.union(*used.values()), self.exported(), "a metric that nobody looks at")
+            self.assertLessEqual(metrics, set(self.exported()), name)
+        self.assertEqual(set.union(*used.values()), set(self.exported()), "a metric that nobody looks at")
 
     def test_counters_are_rated_and_gauges_are_not(self):
         text = (CHART / "templates/monitoring.yaml").read_text() + (CHART / "dashboards/vared.json").read_text()
@@ -302,14 +332,19 @@ class Monitoring(unittest.TestCase):
             self.assertIn(rule["labels"]["severity"], ("critical", "warning", "info"))
             self.assertIn(rule["alert"], page, "every alert is on the page")
 
-    def test_the_monitor_scrapes_a_port_of_the_coordinator_s_service(self):
-        (monitor,) = (f for f in self.objects if f["kind"] == "ServiceMonitor")
-        (endpoint,) = monitor["spec"]["endpoints"]
-        services = [f for f in self.objects if f["kind"] == "Service"
-                    and monitor["spec"]["selector"]["matchLabels"].items() <= f["metadata"]["labels"].items()]
-        self.assertEqual(len(services), 1)
-        self.assertIn(endpoint["port"], [port["name"] for port in services[0]["spec"]["ports"]])
-        self.assertIn(f'"{endpoint["path"]}"', (ROOT / "coordinator/src/dashboard/web.rs").read_text())
+    def test_the_monitors_scrape_a_port_of_each_service_and_are_let_in(self):
+        monitors = [f for f in self.objects if f["kind"] == "ServiceMonitor"]
+        self.assertEqual({component(f) for f in monitors}, set(FIGURES))
+        policies = {component(f): f["spec"] for f in self.objects if f["kind"] == "NetworkPolicy"}
+        for monitor in monitors:
+            (endpoint,) = monitor["spec"]["endpoints"]
+            services = [f for f in self.objects if f["kind"] == "Service"
+                        and monitor["spec"]["selector"]["matchLabels"].items() <= f["metadata"]["labels"].items()]
+            self.assertEqual([f["metadata"]["name"] for f in services], [f"rel-vared-{component(monitor)}"])
+            self.assertIn(endpoint["port"], [port["name"] for port in services[0]["spec"]["ports"]])
+            self.assertIn(f'.route("{endpoint["path"]}", ', HEALTH.read_text())
+            peers = [peer for rule in policies[component(monitor)]["ingress"] for peer in rule["from"]]
+            self.assertTrue(any("namespaceSelector" in peer for peer in peers), component(monitor))
 
     def test_the_dashboard_is_one_that_grafana_takes(self):
         board = json.loads((CHART / "dashboards/vared.json").read_text())
@@ -321,6 +356,11 @@ class Monitoring(unittest.TestCase):
 
 
 class Scaling(unittest.TestCase):
+    def test_loaders_are_scaled_by_a_figure_of_their_own(self):
+        (scaler,) = (f for f in render(CHART / "ci/spot-values.yaml") if f["kind"] == "HorizontalPodAutoscaler")
+        (metric,) = scaler["spec"]["metrics"]
+        self.assertEqual(metric["pods"]["metric"]["name"], "vared_loader_data_wait_ratio")
+
     def test_a_scaled_deployment_says_no_number_and_moves_by_one(self):
         objects = render(CHART / "ci/spot-values.yaml")
         (scaler,) = (f for f in objects if f["kind"] == "HorizontalPodAutoscaler")

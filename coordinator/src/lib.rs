@@ -37,10 +37,7 @@ use actors::{
     run::{Ended, RunMsg},
 };
 use config::Config;
-use dashboard::{
-    Dashboard,
-    web::{self, Figures},
-};
+use dashboard::{Dashboard, web::Figures};
 use error::ConfigError;
 use grpc::{CoordinatorService, RendezvousService};
 use prepare::{Found, Prepared};
@@ -174,7 +171,8 @@ fn services(handles: &Handles, limits: Limits, figures: Figures) -> Routes {
     let coordinator = CoordinatorService { run: handles.run.clone(), patience };
     let rendezvous = RendezvousService { rendezvous: handles.rendezvous.clone(), patience };
     let services = Routes::new(connect::serve_coordinator(coordinator));
-    web::beside(services.add_service(connect::serve_rendezvous(rendezvous)), figures)
+    let services = services.add_service(connect::serve_rendezvous(rendezvous));
+    Routes::from(services.into_axum_router().merge(runtime::health::pages(figures)))
 }
 
 fn serve_grpc(

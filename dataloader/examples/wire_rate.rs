@@ -128,6 +128,15 @@ async fn stream(address: &str, clips: u32, seconds: f64) -> anyhow::Result<u64> 
     Ok(bytes)
 }
 
+/// Time that a process has spent on cores.
+fn core_seconds(process: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Behind the name, which may have spaces: user and system time are fields 14 and 15, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = fields.get(11..13).context("a line of numbers")?.iter().map(|field| field.parse::<f64>());
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+}
+
 async fn measure(args: &Args) -> anyhow::Result<()> {
     let mut server = Command::new(std::env::current_exe()?);
     server.arg("--serve").stdout(Stdio::piped());
@@ -142,6 +151,9 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
     let bytes: u64 = futures::future::try_join_all(streams).await?.into_iter().sum();
     let gigabytes = bytes as f64 / begin.elapsed().as_secs_f64() / 1e9;
     let megabytes = f64::from(args.clips) * 16.0 * 112.0 * 112.0 * 3.0 / 1e6;
+    let server_id = server.id().context("it serves until it is killed")?;
+    let [theirs, ours] = [core_seconds(server_id)?, core_seconds(std::process::id())?].map(|s| s * 1e9 / bytes as f64);
+    println!("a GB takes {theirs:.2} s of a core at the loader and {ours:.2} s at the worker");
     println!("{gigabytes:.2} GB/s over {} streams, batches of {} clips ({megabytes:.1} MB)", args.streams, args.clips);
     server.kill().await?;
     Ok(())
@@ -150,7 +162,7 @@ async fn measure(args: &Args) -> anyhow::Result<()> {
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     // As both the loader and the worker do it.
-    dataloader::memory::keep_freed();
+    dataloader::data::memory::keep_freed();
     let tokio = tokio::runtime::Runtime::new()?;
     tokio.block_on(async { if args.serve { serve(args.wire_only).await } else { measure(&args).await } })
 }

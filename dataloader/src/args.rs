@@ -167,6 +167,31 @@ pub struct ServeArgs {
     pub frame_cache_mib: u64,
 }
 
+/// Flags of commands that decode whole videos: how much of the machine they take.
+#[derive(Debug, Clone, Flags)]
+pub struct EffortArgs {
+    /// Videos that are decoded side by side [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: Option<u64>,
+    /// Memory for videos that are being read and decoded, MiB. A larger one goes alone.
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub memory_mib: u64,
+    /// How decoders are started: not a flag.
+    #[arg(skip = crate::decoder::Settings::of_this_program())]
+    pub decoder: crate::decoder::Settings,
+}
+
+/// Flags of commands that write an index: what becomes of videos that are not in it.
+#[derive(Debug, Clone, Flags)]
+pub struct LeftOutArgs {
+    /// Write what was taken in, and each video that was not with its reason, to this file too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Go on without missing files, and end with 0 although clips were left out.
+    #[arg(long)]
+    pub keep_going: bool,
+}
+
 /// Flags of `pack`.
 #[derive(Debug, Clone, Flags)]
 pub struct PackArgs {
@@ -204,27 +229,18 @@ pub struct PackArgs {
     /// Size at which a shard is closed, MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub shard_mib: u64,
-    /// Videos that are decoded side by side [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub jobs: Option<u64>,
-    /// Memory for videos that are being read and decoded, MiB. A larger one goes alone.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub memory_mib: u64,
+    /// How much of the machine it takes.
+    #[command(flatten)]
+    pub effort: EffortArgs,
     /// Only check the list: every line is looked at and every file looked for, nothing is decoded or written.
     #[arg(long)]
     pub dry_run: bool,
-    /// Write what was packed, and each video that was not with its reason, to this file too, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Go on without missing files, and end with 0 although clips were left out.
-    #[arg(long)]
-    pub keep_going: bool,
+    /// What becomes of videos that are left out.
+    #[command(flatten)]
+    pub left_out: LeftOutArgs,
     /// Replace a data set, or an unfinished pack of other videos, that is there already.
     #[arg(long)]
     pub replace: bool,
-    /// How decoders are started: not a flag.
-    #[arg(skip = crate::decoder::Settings::of_this_program())]
-    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `check`.
@@ -243,15 +259,9 @@ pub struct CheckArgs {
     /// Only read and compare checksums.
     #[arg(long)]
     pub no_decode: bool,
-    /// Clips that are decoded side by side [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub jobs: Option<u64>,
-    /// Memory for clips that are being read and decoded, MiB. A larger one goes alone.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub memory_mib: u64,
-    /// How decoders are started: not a flag.
-    #[arg(skip = crate::decoder::Settings::of_this_program())]
-    pub decoder: crate::decoder::Settings,
+    /// How much of the machine it takes.
+    #[command(flatten)]
+    pub effort: EffortArgs,
 }
 
 /// Flags of `index`.
@@ -269,27 +279,18 @@ pub struct IndexArgs {
     /// Class names, one a line, in the order of their labels [default: the names found, sorted].
     #[arg(long, value_name = "FILE")]
     pub classes: Option<String>,
-    /// Videos that are decoded side by side [default: one a core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    pub jobs: Option<u64>,
-    /// Memory for videos that are being read and decoded, MiB. A larger one goes alone.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
-    pub memory_mib: u64,
+    /// How much of the machine it takes.
+    #[command(flatten)]
+    pub effort: EffortArgs,
     /// Only check the list and look for the files.
     #[arg(long)]
     pub dry_run: bool,
-    /// Write what was indexed, and each video that was not with its reason, to this file too, as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Go on without missing files, and end with 0 although clips were left out.
-    #[arg(long)]
-    pub keep_going: bool,
+    /// What becomes of videos that are left out.
+    #[command(flatten)]
+    pub left_out: LeftOutArgs,
     /// Replace an index that is there already.
     #[arg(long)]
     pub replace: bool,
-    /// How decoders are started: not a flag.
-    #[arg(skip = crate::decoder::Settings::of_this_program())]
-    pub decoder: crate::decoder::Settings,
 }
 
 /// Flags of `demo`.

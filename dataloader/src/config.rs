@@ -109,8 +109,8 @@ impl PackArgs {
         plan::Settings {
             mode: self.reencode.map_or(plan::Mode::Keep, plan::Mode::Reencode),
             shard_bytes: self.shard_mib * MIB,
-            jobs: jobs(self.jobs),
-            memory_bytes: self.memory_mib * MIB,
+            jobs: jobs(self.effort.jobs),
+            memory_bytes: self.effort.memory_mib * MIB,
         }
     }
 }

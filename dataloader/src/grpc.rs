@@ -1,5 +1,6 @@
 //! The `Loader` service: batches, one stream a worker and one batch an ask; views, one stream a video.
 
+pub mod asks;
 mod views;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::actors::Stages;
 use crate::actors::batch::BatchMsg;
 use crate::actors::wire::Wanted;
 use crate::data::DataSet;
+use asks::{Asks, Held};
 use views::{ViewStream, Wanted as WantedViews};
 
 /// A worker that connects says at once what it wants.
@@ -41,13 +43,19 @@ const OUTBOX_VIEWS: usize = 2;
 pub struct LoaderService {
     batch: ActorRef<BatchMsg>,
     stages: Stages,
+    asks: Asks,
     leaving: CancellationToken,
 }
 
 impl LoaderService {
     /// A service over the batch actor and the stages. When `leaving` is cancelled, no more asks are taken.
     pub fn new(batch: ActorRef<BatchMsg>, stages: Stages, leaving: CancellationToken) -> Self {
-        Self { batch, stages, leaving }
+        Self { batch, stages, asks: Asks::default(), leaving }
+    }
+
+    /// What its streams hold.
+    pub fn asks(&self) -> Asks {
+        self.asks.clone()
     }
 }
 
@@ -68,7 +76,8 @@ impl Loader for LoaderService {
         };
         let set = open_set(&self.batch, open, true).await?;
         let (outbox, batches) = mpsc::channel(OUTBOX_BATCHES);
-        let stream = BatchStream { batch: self.batch.clone(), set, outbox, leaving: self.leaving.clone() };
+        let (batch, held, leaving) = (self.batch.clone(), self.asks.begin(&outbox), self.leaving.clone());
+        let stream = BatchStream { batch, set, outbox, held, leaving };
         tokio::spawn(stream.run(asks));
         Ok(Response::new(ReceiverStream::new(batches)))
     }
@@ -111,6 +120,8 @@ struct BatchStream {
     batch: ActorRef<BatchMsg>,
     set: Arc<DataSet>,
     outbox: mpsc::Sender<Result<Batch, Status>>,
+    /// Tells others how many asks are unanswered.
+    held: Arc<Held>,
     leaving: CancellationToken,
 }
 
@@ -121,6 +132,7 @@ impl BatchStream {
         let mut unanswered = FuturesUnordered::new();
         let mut taking = true;
         while taking || !unanswered.is_empty() {
+            self.held.are(unanswered.len());
             let step = tokio::select! {
                 biased;
                 () = self.leaving.cancelled(), if taking => {

@@ -15,5 +15,5 @@ pub mod data;
 pub mod decoder;
 pub mod error;
 pub mod grpc;
-pub mod memory;
+pub mod metrics;
 pub mod sources;

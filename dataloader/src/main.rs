@@ -22,7 +22,7 @@ fn run(args: Args) -> anyhow::Result<Code> {
     }
     // Before there are other threads, too.
     if matches!(args.command, Command::Serve(_) | Command::Bench(_)) {
-        dataloader::memory::keep_freed();
+        dataloader::data::memory::keep_freed();
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().code(Code::Failed)?;
     let outcome = tokio.block_on(async {

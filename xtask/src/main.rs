@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::demo::DemoArgs;
 use crate::gate::Gate;
 use crate::interop::InteropArgs;
+use crate::rehearse::RehearseArgs;
 use crate::setup::{Device, Setup};
 use crate::workspace::Workspace;
 
@@ -49,8 +50,8 @@ enum Task {
     Tidy,
     /// Tests the Helm chart and the container files without a cluster: lints, renders, validates, asserts
     Chart,
-    /// Trains in network namespaces what the chart renders, disturbs the run, and compares the weights; as root, a minute
-    Rehearse,
+    /// Trains in network namespaces what the chart renders, disturbs the run, and compares the weights; as root, two minutes
+    Rehearse(RehearseArgs),
     /// Builds Debian roots with the services without libtorch, and runs them as pods; as root, some minutes
     Images,
     /// Builds what runs on GPUs into target/cuda, on a machine with or without one, and loads it
@@ -113,7 +114,7 @@ fn run(args: Args) -> Result<()> {
         Task::Ci => Gate::new(&workspace).run(),
         Task::Tidy => tidy::run(&workspace),
         Task::Chart => chart::run(&workspace),
-        Task::Rehearse => rehearse::run(&workspace),
+        Task::Rehearse(args) => rehearse::run(&workspace, &args),
         Task::Images => rehearse::images(&workspace),
         Task::Cuda => cuda::run(&workspace),
         Task::Interop(args) => interop::run(&workspace, &args),

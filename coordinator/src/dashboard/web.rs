@@ -1,20 +1,12 @@
-//! What a cluster's own tools ask by plain HTTP, on the port of the services: `/healthz` and `/metrics`.
-//!
-//! Health means that this process serves, not that a run goes on: a probe that waited for workers would keep them from
-//! ever joining.
+//! The run in figures, as `/metrics` on the port of the services tells it.
 
 use std::{
-    fmt::{Display, Write},
     sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 use cluster::{command::Notice, ledger::Ledger, report::StepReport};
-use tonic::service::Routes;
-
-/// The media type of Prometheus' text format.
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+use runtime::health::{Health, Page};
 
 /// The run in figures, as `/metrics` tells it. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +63,8 @@ impl Figures {
         }
     }
 
-    /// All that is known, in Prometheus' text format. What no step has told yet is left out.
-    pub fn text(&self) -> String {
+    /// All that is known. What no step has told yet is left out.
+    pub fn page(&self) -> Page {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut page = Page::default();
         page.gauge("vared_steps_planned", "Steps of the whole run.", known.total_steps);
@@ -84,7 +76,7 @@ impl Figures {
         page.counter("vared_set_backs_total", "Generations that failed since this start.", known.set_backs);
         page.counter("vared_quarantined_clips_total", "Broken clips found since this start.", known.quarantined);
         if let Some(step) = &known.step {
-            page.steps(step);
+            steps(&mut page, step);
         }
         if let Some((step, time)) = known.committed {
             page.gauge("vared_committed_step", "Steps in the last checkpoint.", step);
@@ -93,76 +85,57 @@ impl Figures {
         if let Some(top1) = known.held_out_top1 {
             page.gauge("vared_held_out_top1", "Share classified correctly at the last evaluation.", top1);
         }
-        page.0
+        page
     }
 }
 
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, "gauge", help, value);
+impl Health for Figures {
+    /// It takes members in as soon as it serves; whether a run goes on says `vared_training`.
+    async fn ready(&self) -> Result<(), String> {
+        Ok(())
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.metric(name, "counter", help, value);
+    async fn metrics(&self) -> Page {
+        self.page()
     }
+}
 
-    fn metric(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
-        let text = format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n").to_string();
-        self.0.push_str(&text);
-    }
-
-    fn steps(&mut self, step: &StepReport) {
-        let seconds = step.seconds;
-        let all = seconds.data_wait + seconds.compute + seconds.reduce;
-        self.gauge("vared_step", "Steps applied.", step.step);
-        self.gauge("vared_loss", "Mean loss of the last step.", step.loss);
-        self.gauge("vared_top1", "Share classified correctly in the last step.", step.top1);
-        self.gauge("vared_gmacs", "GMACs a clip that skipping inference would compute, all in.", step.gmacs);
-        self.gauge("vared_gmacs_backbone", "GMACs a clip of the backbone.", step.gmacs_backbone);
-        self.gauge("vared_learning_rate", "Learning rate of the last step.", step.learning_rate);
-        self.gauge(
-            "vared_data_wait_ratio",
-            "Share of the last step that its workers waited for clips: above 0.1, add loaders.",
-            if all > 0.0 { seconds.data_wait / all } else { 0.0 },
-        );
-        self.0
-            .push_str("# HELP vared_step_seconds Where the last step's time went.\n# TYPE vared_step_seconds gauge\n");
-        for (part, value) in
-            [("data_wait", seconds.data_wait), ("compute", seconds.compute), ("reduce", seconds.reduce)]
-        {
-            writeln!(self.0, "vared_step_seconds{{part=\"{part}\"}} {value}").expect("a string takes all");
-        }
-    }
+fn steps(page: &mut Page, step: &StepReport) {
+    let seconds = step.seconds;
+    let all = seconds.data_wait + seconds.compute + seconds.reduce;
+    page.gauge("vared_step", "Steps applied.", step.step);
+    page.gauge("vared_loss", "Mean loss of the last step.", step.loss);
+    page.gauge("vared_top1", "Share classified correctly in the last step.", step.top1);
+    page.gauge("vared_gmacs", "GMACs a clip that skipping inference would compute, all in.", step.gmacs);
+    page.gauge("vared_gmacs_backbone", "GMACs a clip of the backbone.", step.gmacs_backbone);
+    page.gauge("vared_learning_rate", "Learning rate of the last step.", step.learning_rate);
+    page.gauge(
+        "vared_data_wait_ratio",
+        "Share of the last step that its workers waited for clips: above 0.1, add loaders.",
+        if all > 0.0 { seconds.data_wait / all } else { 0.0 },
+    );
+    page.gauges("vared_step_seconds", "Where the last step's time went.")
+        .of(&[("part", "data_wait")], seconds.data_wait)
+        .of(&[("part", "compute")], seconds.compute)
+        .of(&[("part", "reduce")], seconds.reduce);
 }
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// The services and beside them the two pages.
-pub fn beside(services: Routes, figures: Figures) -> Routes {
-    let metrics = move || async move { ([(CONTENT_TYPE, TEXT)], figures.text()) };
-    let pages = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/metrics", get(metrics));
-    Routes::from(services.into_axum_router().merge(pages))
-}
-
 #[cfg(test)]
 mod tests {
+    use super::*;
     use cluster::{
         ids::GenerationNumber,
         ledger::Entry,
         report::{Commit, DataSet, StepSeconds},
     };
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream},
-    };
-    use tokio_stream::wrappers::TcpListenerStream;
 
-    use super::*;
+    fn text(figures: &Figures) -> String {
+        figures.page().text().to_owned()
+    }
 
     fn step(seconds: StepSeconds) -> Notice {
         Notice::Step(StepReport {
@@ -181,11 +154,11 @@ mod tests {
     #[test]
     fn steps_are_counted_and_the_wait_for_data_is_a_share() {
         let figures = Figures::default();
-        assert!(!figures.text().contains("vared_loss"), "no step has told it yet");
+        assert!(!text(&figures).contains("vared_loss"), "no step has told it yet");
         for _ in 0..2 {
             figures.hear(&step(StepSeconds { data_wait: 1.0, compute: 2.0, reduce: 1.0 }));
         }
-        let text = figures.text();
+        let text = text(&figures);
         for line in ["vared_step 7", "vared_clips_total 64", "vared_data_wait_ratio 0.25", "vared_loss 1.25"] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }
@@ -195,7 +168,7 @@ mod tests {
     #[test]
     fn a_set_back_ends_training_until_the_next_generation_is_formed() {
         let figures = Figures::default();
-        let training = || figures.text().contains("vared_training 1");
+        let training = || text(&figures).contains("vared_training 1");
         figures.hear(&Notice::Formed { generation: GenerationNumber(1), step: 0 });
         assert!(training());
         figures.hear(&Notice::SetBack {
@@ -204,7 +177,7 @@ mod tests {
             count: 1,
             of: 3,
         });
-        assert!(!training() && figures.text().contains("vared_set_backs_total 1"));
+        assert!(!training() && text(&figures).contains("vared_set_backs_total 1"));
     }
 
     #[test]
@@ -223,31 +196,7 @@ mod tests {
         let entries =
             [created, opened, Entry::Planned { data_set, total_steps: 90 }, generation, Entry::Committed(commit)];
         let ledger = Ledger::replay(&entries).expect("in order");
-        let text = Figures::of(&ledger).text();
+        let text = text(&Figures::of(&ledger));
         assert!(text.contains("vared_steps_planned 90\n") && text.contains("vared_committed_step 20\n"), "{text}");
-    }
-
-    async fn ask(path: &str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let server = proto::connect::server(std::time::Duration::from_secs(5)).accept_http1(true);
-        let routes = beside(Routes::default(), Figures::default());
-        let incoming = TcpListenerStream::new(listener);
-        let server = tokio::spawn(async move { server.clone().add_routes(routes).serve_with_incoming(incoming).await });
-        let mut stream = TcpStream::connect(address).await.expect("connects");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("writes");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("reads");
-        server.abort();
-        answer
-    }
-
-    #[tokio::test]
-    async fn both_pages_are_served_by_plain_http() {
-        let health = ask("/healthz").await;
-        assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("ok\n"), "{health}");
-        let metrics = ask("/metrics").await;
-        assert!(metrics.contains(TEXT) && metrics.contains("# TYPE vared_generation gauge"), "{metrics}");
     }
 }

@@ -9,6 +9,10 @@ use proto::{
     },
 };
 use runtime::exit::Code;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::player::{LONG, Player, Stage, data_set, hello};
 
@@ -121,6 +125,19 @@ async fn a_survivor_goes_on_alone_and_a_late_joiner_is_taken_in_after_a_step() {
     zero.say(Event::Held(Held { generation: 2, step: Some(4) })).await;
     let (a, b) = (zero.generation().await, late.generation().await);
     assert_eq!((a.number, a.world, b.source, b.rank), (3, 2, Some(0), 1));
+}
+
+#[tokio::test]
+async fn probes_and_scrapes_are_answered_on_the_port_of_the_services() {
+    let stage = Stage::open("memory://health", &["--workers", "1"]).await;
+    for (path, says) in [("/healthz", "\nok\n"), ("/readyz", "\nok\n"), ("/metrics", "\nvared_workers 0\n")] {
+        let mut stream = TcpStream::connect(stage.url.trim_start_matches("http://")).await.expect("connects");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("writes");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("reads");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(says), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use futures::stream::FuturesUnordered;
 use proto::loader::{Batch, Replaced};
 use proto::status::Refusal;
-use ractor::ActorRef;
+use ractor::{ActorRef, RpcReplyPort};
 use runtime::ask::ask;
 
 use super::Stages;
@@ -54,6 +54,10 @@ impl Assembly {
     /// Renders the batch.
     pub async fn run(self, wanted: Wanted) -> Result<Batch, Refusal> {
         let _permit = self.stages.batches_in_work.acquire().await;
+        self.stages.passed.batch.pass(self.batch(wanted)).await
+    }
+
+    async fn batch(&self, wanted: Wanted) -> Result<Batch, Refusal> {
         let slots = wanted.positions.map(|position| self.slots(position, wanted.training));
         // As they come: the first verdict that ends the stream ends the batch.
         let mut slots: Vec<Vec<Slot>> = slots.collect::<FuturesUnordered<_>>().try_collect().await?;
@@ -70,7 +74,7 @@ impl Assembly {
         };
         let is_read = |view: &ViewRef| {
             let key = self.frame_key(&view.clip, view.augment_seed);
-            self.known_broken(&view.clip).is_none() && !(self.keep_frames && self.stages.frames.get(key).is_some())
+            self.known_broken(&view.clip).is_none() && !(self.keep_frames && self.stages.frames.holds(key))
         };
         positions.map(planned).filter(is_read).collect()
     }
@@ -170,16 +174,26 @@ impl Assembly {
 
     async fn whole(&self, clip: &ClipRef) -> Result<Bytes, RenderError> {
         let clip = clip.clone();
-        ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::Fetch(clip, reply)).await?
+        self.fetched(|reply| FetchMsg::Fetch(clip, reply)).await
     }
 
     async fn excerpt(&self, clip: &ClipRef, augment_seed: Option<u64>) -> Result<Bytes, RenderError> {
         let view = self.view(clip.clone(), augment_seed);
-        ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, |reply| FetchMsg::FetchView(view, reply)).await?
+        self.fetched(|reply| FetchMsg::FetchView(view, reply)).await
+    }
+
+    async fn fetched(
+        &self,
+        build: impl FnOnce(RpcReplyPort<Result<Bytes, RenderError>>) -> FetchMsg,
+    ) -> Result<Bytes, RenderError> {
+        let file = async { ask(&self.stages.fetch, "the fetch actor", STAGE_DEADLINE, build).await? };
+        self.stages.passed.fetch.pass(file).await
     }
 
     async fn decode(&self, work: Work) -> Result<Vec<u8>, RenderError> {
-        ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, |reply| DecodeMsg::Render(work, reply)).await?
+        let build = |reply| DecodeMsg::Render(work, reply);
+        let pixels = async { ask(&self.stages.decode, "the decode actor", DECODE_DEADLINE, build).await? };
+        self.stages.passed.decode.pass(pixels).await
     }
 
     fn view(&self, clip: ClipRef, augment_seed: Option<u64>) -> ViewRef {

@@ -1,12 +1,13 @@
 //! Opens data sets, starts batches, remembers broken clips and judges their rate.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use clips::config::Reading;
 use proto::loader::Batch;
 use proto::status::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use runtime::store::guard::Figures;
 use tokio::sync::OnceCell;
 
 use super::Stages;
@@ -38,6 +39,15 @@ struct Judged {
     guard: Guard,
     broken: Arc<Broken>,
     foresight: Foresight,
+}
+
+/// What was found broken, and what the stores did.
+#[derive(Debug)]
+pub struct BatchFigures {
+    /// Clips that are broken.
+    pub quarantined: usize,
+    /// By the URL of each place.
+    pub stores: BTreeMap<String, Figures>,
 }
 
 /// A data set, or why there is none.
@@ -81,6 +91,8 @@ pub enum BatchMsg {
     },
     /// Tell this session of broken clips from now on.
     ReportTo(ActorRef<SessionMsg>),
+    /// What was found broken, and what the stores did.
+    Tell(RpcReplyPort<BatchFigures>),
 }
 
 impl Actor for BatchActor {
@@ -109,6 +121,8 @@ impl Actor for BatchActor {
                 let _ = reply.send(state.note(set, &clip, &fault));
             }
             BatchMsg::ReportTo(session) => state.session = Some(session),
+            // Whoever asked may have gone.
+            BatchMsg::Tell(reply) => drop(reply.send(state.figures())),
         }
         Ok(())
     }
@@ -149,6 +163,17 @@ impl BatchState {
             let _ = reply.send(assembly.run(wanted).await);
             drop(expected);
         });
+    }
+
+    fn figures(&self) -> BatchFigures {
+        let mut stores = BTreeMap::<String, Figures>::new();
+        for set in self.opening.values().filter_map(|cell| cell.get()) {
+            for store in [&set.train.store, &set.val.store] {
+                let all = stores.entry(store.url.clone()).or_default();
+                *all = all.with(&store.figures());
+            }
+        }
+        BatchFigures { quarantined: self.judged.values().map(|judged| judged.broken.len()).sum(), stores }
     }
 
     fn note(&mut self, set: u64, clip: &ClipRef, fault: &ClipFault) -> Option<String> {

@@ -11,7 +11,7 @@ use super::show::Showing;
 use crate::data::cache::FrameKey;
 use crate::data::{DataSet, FrameCache};
 use crate::decoder::wire::Which;
-use crate::decoder::{Decoder, Pool, Settings};
+use crate::decoder::{Decoder, Pool, PoolFigures, Settings};
 use crate::error::{ClipFault, RenderError};
 
 /// The actor.
@@ -40,6 +40,8 @@ pub enum DecodeMsg {
     Render(Work, RpcReplyPort<Result<Vec<u8>, RenderError>>),
     /// All views of a video, sent as they come.
     Show(Box<Showing>),
+    /// How the decoders are.
+    Tell(RpcReplyPort<PoolFigures>),
 }
 
 /// One clip to render.
@@ -79,21 +81,23 @@ impl Actor for DecodeActor {
     ) -> Result<(), ActorProcessingErr> {
         let (pool, frames) = (Arc::clone(&state.pool), Arc::clone(&state.frames));
         match message {
-            DecodeMsg::Render(work, reply) => tokio::spawn(async move {
+            // Whoever asked may have gone.
+            DecodeMsg::Tell(reply) => drop(reply.send(pool.figures())),
+            DecodeMsg::Render(work, reply) => drop(tokio::spawn(async move {
                 let outcome = pool.run(move |decoder| render(&work, decoder, &frames)).await;
                 let flat = outcome.unwrap_or_else(|fault| Err(ClipFault::Fault(fault.to_string()).into()));
                 // Whoever asked may have gone: nothing is lost.
                 let _ = reply.send(flat);
-            }),
-            DecodeMsg::Show(showing) => tokio::spawn(async move {
+            })),
+            DecodeMsg::Show(showing) => drop(tokio::spawn(async move {
                 let outbox = showing.outbox.clone();
                 if let Err(fault) = pool.run(move |decoder| showing.show(decoder)).await {
                     let fault = Refusal::Broken(ClipFault::Fault(fault.to_string()).to_string());
                     // Whoever asked may have gone.
                     let _ = outbox.send(Err(fault.into())).await;
                 }
-            }),
-        };
+            })),
+        }
         Ok(())
     }
 }

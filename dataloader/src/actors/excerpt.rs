@@ -3,13 +3,16 @@
 //! Which they are is known from the clip's outline in the index, before anything of the clip is read. What lies side by
 //! side comes in one request; each group is checked by itself, and kept by itself for other views.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use clips::Outline;
 use clips::decode::Group;
 use clips::index::{INDEX_OBJECT, unseal};
 use futures::future::join_all;
+use tokio::sync::OnceCell;
 
 use super::fetch::ViewRef;
 use super::reader::{Reader, fault, own, same};
@@ -40,11 +43,22 @@ impl Reader {
         if let Some(kept) = self.pieces.get(key, |bytes| outline_in(bytes.clone(), clip).is_ok()).await {
             return Ok(outline_in(kept, clip)?);
         }
-        let read = self.read(clip, INDEX_OBJECT, &[range]).await?;
-        let bytes = read.into_iter().next().map(own).unwrap_or_default();
-        let outline = outline_in(bytes.clone(), clip)?;
-        self.pieces.put(key, &bytes).await;
-        Ok(outline)
+        let page = Arc::clone(self.coming().entry(key).or_default());
+        let read = page.get_or_try_init(|| async {
+            let read = self.read(clip, INDEX_OBJECT, &[range]).await?;
+            let bytes = read.into_iter().next().map(own).unwrap_or_default();
+            outline_in(bytes.clone(), clip)?;
+            self.pieces.put(key, &bytes).await;
+            Ok::<_, RenderError>(bytes)
+        });
+        let read = read.await.cloned();
+        self.coming().remove(&key);
+        Ok(outline_in(read?, clip)?)
+    }
+
+    /// A panic elsewhere can't leave the map half-written.
+    fn coming(&self) -> MutexGuard<'_, HashMap<PieceKey, Arc<OnceCell<Bytes>>>> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The contents of some groups, of which the first has a number.

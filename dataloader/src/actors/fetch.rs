@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::reader::Reader;
 use super::shelf::{Errand, FileKey, Held, Shelf, Trip};
-use crate::data::{ClipRef, DataSet, Disk, Pieces};
+use crate::data::pieces::Wanted;
+use crate::data::{CacheFigures, ClipRef, DataSet, Disk, Pieces};
 use crate::error::RenderError;
 
 /// Requests to the store for what is wanted now. What is read ahead has its own: [`super::shelf::REQUESTS_AHEAD`].
@@ -45,6 +46,22 @@ pub struct FetchState {
     reader: Reader,
     requests: Arc<Semaphore>,
     shelf: Shelf,
+    of_shelf: Arc<Wanted>,
+}
+
+/// What was read, and what is being read.
+#[derive(Debug, Clone, Copy)]
+pub struct FetchFigures {
+    /// Files in memory.
+    pub memory: CacheFigures,
+    /// Files on the disk.
+    pub disk: CacheFigures,
+    /// Files that are read before they are wanted.
+    pub ahead: CacheFigures,
+    /// Requests under way for what is wanted now.
+    pub requests: usize,
+    /// Requests under way for what is not wanted yet.
+    pub requests_ahead: usize,
 }
 
 /// What it is asked and told.
@@ -69,6 +86,8 @@ pub enum FetchMsg {
     },
     /// There may be room to read ahead.
     Advance,
+    /// How much was read, and from where.
+    Tell(RpcReplyPort<FetchFigures>),
 }
 
 /// Has files read ahead until it is dropped.
@@ -123,7 +142,8 @@ impl Actor for FetchActor {
         };
         let reader = Reader::new(Pieces::new(args.cache_bytes, disk));
         let shelf = Shelf::new(args.ahead_bytes);
-        Ok(FetchState { reader, requests: Arc::new(Semaphore::new(REQUESTS)), shelf })
+        let (requests, of_shelf) = (Arc::new(Semaphore::new(REQUESTS)), Arc::default());
+        Ok(FetchState { reader, requests, shelf, of_shelf })
     }
 
     async fn handle(
@@ -154,6 +174,8 @@ impl Actor for FetchActor {
                 state.advance(&myself);
             }
             FetchMsg::Advance => state.advance(&myself),
+            // Whoever asked may have gone.
+            FetchMsg::Tell(reply) => drop(reply.send(state.figures())),
         }
         Ok(())
     }
@@ -167,10 +189,12 @@ impl FetchState {
         reply: RpcReplyPort<Result<Bytes, RenderError>>,
         read: impl Future<Output = Result<Bytes, RenderError>> + Send + 'static,
     ) {
-        let requests = Arc::clone(&self.requests);
+        let (requests, of_shelf) = (Arc::clone(&self.requests), Arc::clone(&self.of_shelf));
         let coming = self.shelf.take(&key);
         tokio::spawn(async move {
-            let outcome = match held(coming).await {
+            let held = held(coming).await;
+            of_shelf.saw(held.is_some());
+            let outcome = match held {
                 Some(file) => {
                     // This actor ends with the process.
                     let _ = myself.cast(FetchMsg::Advance);
@@ -186,10 +210,17 @@ impl FetchState {
         });
     }
 
+    fn figures(&self) -> FetchFigures {
+        let (memory, disk) = self.reader.pieces.figures();
+        let (held_bytes, requests_ahead) = self.shelf.busy();
+        let requests = REQUESTS - self.requests.available_permits();
+        FetchFigures { memory, disk, ahead: self.of_shelf.figures(held_bytes), requests, requests_ahead }
+    }
+
     /// Goes for as much as there is room for.
     fn advance(&mut self, myself: &ActorRef<FetchMsg>) {
         while let Some(trip) = self.shelf.next() {
-            let (reader, myself) = (self.reader.hasty(), myself.clone());
+            let (reader, myself) = (self.reader.clone(), myself.clone());
             tokio::spawn(async move {
                 go(trip, &reader).await;
                 let _ = myself.cast(FetchMsg::Advance);

@@ -1,41 +1,31 @@
 //! Reads video files out of their shards, checks them against the index, and keeps what was used last.
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use clips::Clip;
 use futures::future::join_all;
-use runtime::retry::{Backoff, retry};
+use runtime::exit::one_line;
 use runtime::store::guard::is_transient;
+use tokio::sync::OnceCell;
 
 use crate::data::{ClipRef, Piece, PieceKey, Pieces};
 use crate::error::{ClipFault, RenderError};
-
-/// The store's hiccups are waited out this long.
-const PATIENT: Backoff =
-    Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5), budget: Duration::from_secs(60) };
-
-/// Whoever needs what could not be read ahead reads it again, and waits then.
-const HASTY: Backoff = Backoff { budget: Duration::ZERO, ..PATIENT };
 
 /// Reads, and remembers what it read.
 #[derive(Clone)]
 pub(crate) struct Reader {
     pub(super) pieces: Arc<Pieces>,
-    backoff: Backoff,
+    /// Pages of outlines on their way: whoever wants one of them waits for it.
+    pub(super) pages: Arc<Mutex<HashMap<PieceKey, Arc<OnceCell<Bytes>>>>>,
 }
 
 impl Reader {
-    /// One that waits out the store's hiccups.
+    /// One that knows nothing yet but these.
     pub(crate) fn new(pieces: Pieces) -> Self {
-        Self { pieces: Arc::new(pieces), backoff: PATIENT }
-    }
-
-    /// One with the same memory that gives up at the first hiccup.
-    pub(super) fn hasty(&self) -> Self {
-        Self { backoff: HASTY, ..self.clone() }
+        Self { pieces: Arc::new(pieces), pages: Arc::default() }
     }
 
     /// A whole file.
@@ -71,7 +61,7 @@ impl Reader {
         Ok(files.into_iter().zip(clips).map(|(file, clip)| file.unwrap_or_else(|| short(clip))).collect())
     }
 
-    /// Some ranges of an object of a clip's data set.
+    /// Some ranges of an object of a clip's data set. The store's hiccups are waited out below.
     pub(super) async fn read(
         &self,
         clip: &ClipRef,
@@ -79,13 +69,13 @@ impl Reader {
         ranges: &[Range<u64>],
     ) -> Result<Vec<Bytes>, RenderError> {
         let store = &clip.part.store;
-        let path = store.path(object);
-        let what = format!("read {object} in {}", store.url);
-        match retry(&what, self.backoff, is_transient, || store.store.get_ranges(&path, ranges)).await {
-            Ok(pieces) => Ok(pieces),
-            Err(error) if is_transient(&error.last) => Err(RenderError::Store(format!("{error}: {}", error.last))),
-            Err(error) => Err(fault(object, error.last.to_string()).into()),
-        }
+        store.store.get_ranges(&store.path(object), ranges).await.map_err(|error| match is_transient(&error) {
+            true => {
+                let what = format!("can't read {object} in {}", store.url);
+                RenderError::Store(one_line(&anyhow::Error::new(error).context(what)))
+            }
+            false => fault(object, error.to_string()).into(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use proto::coordinator::{
 };
 use proto::status::Refusal;
 use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use runtime::ask::ask;
 use runtime::exit::Code;
 use runtime::retry::Backoff;
@@ -70,6 +70,8 @@ pub struct SessionState {
     untold: Vec<Quarantined>,
     /// Set while the last message is on its way.
     ending: Option<Ending>,
+    /// The run's data set is open.
+    is_open: bool,
 }
 
 /// What it is told.
@@ -97,6 +99,8 @@ pub enum SessionMsg {
     Leave,
     /// The goodbye had its time.
     Gone,
+    /// Whether workers are served; if not, why not.
+    AreYouReady(RpcReplyPort<Result<(), String>>),
 }
 
 /// Pauses between attempts to reach the coordinator.
@@ -130,6 +134,7 @@ impl Actor for SessionActor {
             beats: myself.send_interval(args.patience / 4, || SessionMsg::Tick),
             untold: Vec::new(),
             ending: None,
+            is_open: false,
             args,
         };
         state.dial(&myself);
@@ -159,6 +164,8 @@ impl Actor for SessionActor {
                 state.end_after(Event::Leaving(Leaving { step: 0 }), ending, &myself);
             }
             SessionMsg::Gone => state.end(),
+            // Whoever asked may have gone.
+            SessionMsg::AreYouReady(reply) => drop(reply.send(state.ready())),
         }
         Ok(())
     }
@@ -226,6 +233,7 @@ impl SessionState {
             Ok(set) => {
                 let (train, val) = (set.train.index.clips.len(), set.val.index.clips.len());
                 tracing::info!("serving {train} train and {val} held-out clips at {}", self.args.address);
+                self.is_open = true;
                 self.send(Event::DataSet(message(&set)));
             }
             Err(error) => {
@@ -237,6 +245,14 @@ impl SessionState {
                 let failed = Failed { generation: 0, fault: fault.into(), message: reason.clone() };
                 self.end_after(Event::Failed(failed), Ending { code, reason }, myself);
             }
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match (&self.link, self.is_open) {
+            (None, _) => Err(format!("no connection to the coordinator at {}", self.args.coordinator)),
+            (Some(_), false) => Err("the data of the run is not open yet".to_owned()),
+            (Some(_), true) => Ok(()),
         }
     }
 

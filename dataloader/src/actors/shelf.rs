@@ -117,6 +117,12 @@ impl Shelf {
         self.places.remove(key)?.file
     }
 
+    /// Bytes that are here or on their way, and requests on their way.
+    pub(super) fn busy(&self) -> (u64, usize) {
+        let free = |semaphore: &Semaphore| semaphore.available_permits();
+        (((self.room_kib - free(&self.room)) as u64) << 10, REQUESTS_AHEAD - free(&self.requests))
+    }
+
     /// An ask is over: what it left is thrown away.
     pub(super) fn forget(&mut self, ask: u64) {
         self.places.retain(|_, place| place.ask != ask);

@@ -29,21 +29,21 @@ const PART_CLIPS: usize = 500;
 pub async fn main(args: IndexArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let plan = match plan(&args).await {
         Ok(plan) => plan,
-        Err(error) => return Err(report::refused(error, args.report.as_deref())),
+        Err(error) => return Err(report::refused(error, args.left_out.report.as_deref())),
     };
     if args.dry_run {
         report::tell_plan(&plan, &args.url);
         return Ok(Code::Done);
     }
     let target = Target::open(&args.url, &plan, args.replace).await?;
-    let pool = Pool::start(plan.settings.jobs, args.decoder.clone()).await?;
+    let pool = Pool::start(plan.settings.jobs, args.effort.decoder.clone()).await?;
     let packed = [index(plan, target, (&pool, &shutdown)).await?];
     let Packed { url, report } = &packed[0];
     let (clips, megabytes) = (report.clips, report.bytes as f64 / 1e6);
     telemetry::print(format_args!("indexed {clips} clips ({megabytes:.1} MB) in {} objects at {url}", report.shards));
     report::tell_left_out(&report.left_out);
-    report::save(&packed, args.report.as_deref())?;
-    Ok(report::code(&packed, args.keep_going))
+    report::save(&packed, args.left_out.report.as_deref())?;
+    Ok(report::code(&packed, args.left_out.keep_going))
 }
 
 async fn plan(args: &IndexArgs) -> Result<Plan, ListError> {
@@ -51,14 +51,14 @@ async fn plan(args: &IndexArgs) -> Result<Plan, ListError> {
         let why = format!("{} is a file: give the folder or prefix, where the index will be", args.url);
         return Err(ListError::Whole(why));
     };
-    let ask = Ask { root: Some(args.url.clone()), split: args.split.clone(), keep_going: args.keep_going };
+    let ask = Ask { root: Some(args.url.clone()), split: args.split.clone(), keep_going: args.left_out.keep_going };
     let listing = sources::read(args.list.as_ref().unwrap_or(&args.url), &ask).await?;
     let named = match &args.classes {
         Some(file) => Some(sources::read_classes(file).await?),
         None => None,
     };
     let classes = sources::classes(&[&listing], named)?;
-    let (jobs, memory_bytes) = (jobs(args.jobs), args.memory_mib << 20);
+    let (jobs, memory_bytes) = (jobs(args.effort.jobs), args.effort.memory_mib << 20);
     let mut plan = Plan::new(listing, classes, Settings { mode: Mode::InPlace, shard_bytes: 0, jobs, memory_bytes });
     let mut faults = Vec::new();
     for item in &mut plan.items {

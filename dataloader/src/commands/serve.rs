@@ -8,12 +8,14 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
-use crate::actors::root::{RootActor, RootArgs};
+use crate::actors::root::{Actors, RootActor, RootArgs};
 use crate::actors::session::{Ending, SessionMsg};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::grpc::LoaderService;
+use crate::metrics::LoaderHealth;
 
 /// Checks the flags, takes the port and serves.
 pub async fn main(args: ServeArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
@@ -42,9 +44,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> a
     let actors = actors.await.context("can't start the loader")?;
 
     let leaving = CancellationToken::new();
-    let service = proto::connect::serve_loader(LoaderService::new(actors.batch, actors.stages, leaving.clone()));
     let server = proto::connect::server(patience)
-        .add_service(service)
+        // For the probes and scrapes of a cluster.
+        .accept_http1(true)
+        .add_routes(routes(&actors, leaving.clone()))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), leaving.clone().cancelled_owned());
     let mut server = tokio::spawn(server);
 
@@ -72,6 +75,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> a
     };
     let _ = root.stop_and_wait(None, Some(patience)).await;
     finish(ending)
+}
+
+/// The service, and how this loader is.
+fn routes(actors: &Actors, leaving: CancellationToken) -> Routes {
+    let service = LoaderService::new(actors.batch.clone(), actors.stages.clone(), leaving);
+    let health = LoaderHealth { actors: actors.clone(), asks: service.asks() };
+    let services = Routes::new(proto::connect::serve_loader(service));
+    Routes::from(services.into_axum_router().merge(runtime::health::pages(health)))
 }
 
 fn finish(ending: Ending) -> anyhow::Result<Code> {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use clips::Frames;
 
+use super::pieces::{CacheFigures, Wanted};
+
 /// Names decoded frames: the view (data set and `[data]` section), whether for training, and the clip's number.
 pub type FrameKey = (u64, bool, u64);
 
@@ -15,6 +17,7 @@ pub type FrameKey = (u64, bool, u64);
 pub struct FrameCache {
     limit_bytes: u64,
     held: Mutex<Held>,
+    wanted: Wanted,
 }
 
 #[derive(Default)]
@@ -22,12 +25,13 @@ struct Held {
     /// Room that data sets have, by their view.
     rooms: HashMap<u64, u64>,
     frames: HashMap<FrameKey, Arc<Frames>>,
+    bytes: u64,
 }
 
 impl FrameCache {
     /// An empty cache that holds at most `limit_bytes` of pixels.
     pub fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, held: Mutex::default() }
+        Self { limit_bytes, held: Mutex::default(), wanted: Wanted::default() }
     }
 
     /// Gives a data set room for all its frames, once. False if there is not enough left: its clips are then decoded
@@ -46,12 +50,28 @@ impl FrameCache {
 
     /// The frames of a clip, if they are here.
     pub fn get(&self, key: FrameKey) -> Option<Arc<Frames>> {
-        self.held().frames.get(&key).map(Arc::clone)
+        let frames = self.held().frames.get(&key).map(Arc::clone);
+        self.wanted.saw(frames.is_some());
+        frames
+    }
+
+    /// Whether the frames of a clip are here.
+    pub fn holds(&self, key: FrameKey) -> bool {
+        self.held().frames.contains_key(&key)
     }
 
     /// Keeps the frames of a data set that has room.
     pub fn put(&self, key: FrameKey, frames: Arc<Frames>) {
-        self.held().frames.insert(key, frames);
+        let mut held = self.held();
+        held.bytes += frames.len_bytes() as u64;
+        let before = held.frames.insert(key, frames);
+        held.bytes -= before.map_or(0, |frames| frames.len_bytes() as u64);
+    }
+
+    /// What it was good for.
+    pub fn figures(&self) -> CacheFigures {
+        let held_bytes = self.held().bytes;
+        self.wanted.figures(held_bytes)
     }
 
     /// A panic elsewhere can't leave the map half-written.

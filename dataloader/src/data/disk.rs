@@ -100,6 +100,11 @@ impl Disk {
         tokio::fs::rename(unfinished, path).await
     }
 
+    /// Bytes of the pieces that lie here.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.hoard().held_bytes
+    }
+
     fn part(&self, part: u64) -> PathBuf {
         self.folder.join(format!("{part:016x}"))
     }

@@ -6,6 +6,7 @@ pub mod dataset;
 pub mod disk;
 pub mod foresight;
 pub mod guard;
+pub mod memory;
 pub mod pieces;
 pub mod recipe;
 
@@ -14,4 +15,4 @@ pub use dataset::{ClipRef, DataSet, Part};
 pub use disk::Disk;
 pub use foresight::Foresight;
 pub use guard::Guard;
-pub use pieces::{Piece, PieceKey, Pieces};
+pub use pieces::{CacheFigures, Piece, PieceKey, Pieces};

@@ -6,6 +6,7 @@
 //! used for a while makes room for another.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,27 +40,64 @@ pub enum Piece {
     Outlines,
 }
 
+/// What a cache was good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheFigures {
+    /// What was wanted and there.
+    pub hits: u64,
+    /// What was wanted and not there.
+    pub misses: u64,
+    /// What it holds.
+    pub held_bytes: u64,
+}
+
+/// Counts what is wanted of a cache.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+impl Wanted {
+    pub(crate) fn saw(&self, is_there: bool) {
+        let count = if is_there { &self.hits } else { &self.misses };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn figures(&self, held_bytes: u64) -> CacheFigures {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        CacheFigures { hits: of(&self.hits), misses: of(&self.misses), held_bytes }
+    }
+}
+
 /// What was read before.
 pub struct Pieces {
     memory: Mutex<Hoard<Bytes>>,
     disk: Option<Disk>,
+    of_memory: Wanted,
+    of_disk: Wanted,
 }
 
 impl Pieces {
     /// Room in memory, and perhaps on a disk.
     pub fn new(memory_bytes: u64, disk: Option<Disk>) -> Self {
-        Self { memory: Mutex::new(Hoard::new(memory_bytes)), disk }
+        let memory = Mutex::new(Hoard::new(memory_bytes));
+        Self { memory, disk, of_memory: Wanted::default(), of_disk: Wanted::default() }
     }
 
     /// A piece, if it is here. One from the disk must be good; if it is not, it is as if it had never been there.
     pub async fn get(&self, key: PieceKey, is_good: impl Fn(&Bytes) -> bool) -> Option<Bytes> {
         let in_memory = self.memory().get(key).cloned();
+        self.of_memory.saw(in_memory.is_some());
         if in_memory.is_some() {
             return in_memory;
         }
         let disk = self.disk.as_ref()?;
-        let piece = disk.get(key).await?;
-        if !is_good(&piece) {
+        let piece = disk.get(key).await;
+        let good = piece.as_ref().is_some_and(is_good);
+        self.of_disk.saw(good);
+        let piece = piece?;
+        if !good {
             disk.spoilt(key);
             return None;
         }
@@ -75,6 +113,12 @@ impl Pieces {
         }
     }
 
+    /// What memory and disk were good for.
+    pub fn figures(&self) -> (CacheFigures, CacheFigures) {
+        let on_disk = self.disk.as_ref().map_or(0, Disk::held_bytes);
+        (self.of_memory.figures(self.memory().held_bytes), self.of_disk.figures(on_disk))
+    }
+
     /// A panic elsewhere can't leave the map half-written.
     fn memory(&self) -> MutexGuard<'_, Hoard<Bytes>> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,7 +128,7 @@ impl Pieces {
 /// What is kept, up to a number of bytes.
 pub(super) struct Hoard<V> {
     limit_bytes: u64,
-    held_bytes: u64,
+    pub(super) held_bytes: u64,
     lots: HashMap<u64, Lot<V>>,
 }
 

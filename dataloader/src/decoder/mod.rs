@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clips::VideoError;
 
-pub use pool::Pool;
+pub use pool::{Pool, PoolFigures};
 pub use process::Decoder;
 
 /// How decoders are started and what they are allowed.

@@ -34,12 +34,13 @@ pub type Sink<'a, T> = &'a mut dyn FnMut(T) -> ControlFlow<()>;
 pub struct Decoder {
     settings: Settings,
     running: Option<Process>,
+    lost: u64,
 }
 
 impl Decoder {
     /// Starts the first process.
     pub fn start(settings: Settings) -> Result<Self, Fault> {
-        let mut decoder = Self { settings, running: None };
+        let mut decoder = Self { settings, running: None, lost: 0 };
         decoder.process()?;
         Ok(decoder)
     }
@@ -47,6 +48,11 @@ impl Decoder {
     /// The number of the process that runs, if any.
     pub fn process_id(&self) -> Option<u32> {
         self.running.as_ref().map(|process| process.child.id())
+    }
+
+    /// Processes that were lost since this was asked last.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
     }
 
     /// The views of a file that a position asks for, one after the other, each thwc.
@@ -160,6 +166,7 @@ impl Decoder {
 
     /// Ends the process and says how it ended.
     fn lost(&mut self, death: Death) -> Death {
+        self.lost += 1;
         match (self.running.take(), death) {
             (Some(mut process), Death::Ended(_)) => Death::Ended(process.end()),
             (_, death) => death,

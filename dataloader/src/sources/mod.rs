@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 pub use classes::{classes, numbers, read_classes};
-pub use place::{Found, Opened, PATIENCE, Place, Root, Trouble, is_of_one, open, sorted};
+pub use place::{Found, Opened, Place, Root, Trouble, is_of_one, open, sorted};
 
 /// Endings of video files; other files in a folder are passed over.
 const VIDEO_EXTENSIONS: [&str; 17] = [

@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{self, PathBuf};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt};
-use runtime::retry::{Backoff, retry};
+use runtime::exit::one_line;
+use runtime::store::guard::is_beyond;
 use runtime::store::{self, Store};
 
 use super::ListError;
@@ -20,10 +20,6 @@ use super::ListError;
 const ASKED_SINGLY: usize = 1000;
 /// Small requests at a time.
 pub const REQUESTS: usize = 64;
-
-/// How long a store may be away before a command gives up.
-pub const PATIENCE: Backoff =
-    Backoff { first: Duration::from_millis(200), most: Duration::from_secs(5), budget: Duration::from_secs(60) };
 
 /// What names are relative to.
 #[derive(Debug, Clone)]
@@ -246,12 +242,14 @@ impl Place {
     pub async fn read(&self, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
         match self {
             Self::Object(store, path) => {
-                let (options, what) =
-                    (GetOptions { range: range.map(Into::into), ..GetOptions::default() }, format!("read {path}"));
-                let get = || async { store.store.get_opts(path, options.clone()).await?.bytes().await };
-                retry(&what, PATIENCE, |error| !is_of_one(error), get).await.map_err(|gave_up| match gave_up.last {
-                    error if is_of_one(&error) => Trouble::File(error.to_string()),
-                    error => Trouble::Any(format!("the store {} does not answer: {error}", store.url)),
+                let options = GetOptions { range: range.map(Into::into), ..GetOptions::default() };
+                let read = async { store.store.get_opts(path, options).await?.bytes().await };
+                read.await.map_err(|error| match is_of_one(&error) {
+                    true => Trouble::File(error.to_string()),
+                    false => {
+                        let what = format!("the store {} does not answer", store.url);
+                        Trouble::Any(one_line(&anyhow::Error::new(error).context(what)))
+                    }
                 })
             }
             Self::File(path) => {
@@ -269,9 +267,7 @@ pub fn is_of_one(error: &object_store::Error) -> bool {
     use object_store::Error as E;
     match error {
         E::NotFound { .. } | E::PermissionDenied { .. } | E::InvalidPath { .. } => true,
-        // A range beyond the object's end comes as a generic error, too.
-        E::Generic { source, .. } => source.to_string().to_ascii_lowercase().contains("range"),
-        _ => false,
+        other => is_beyond(other),
     }
 }
 

@@ -15,11 +15,11 @@ use crate::run::decoder;
 async fn run(flags: &[&str]) -> anyhow::Result<Code> {
     match Args::try_parse_from([&["dataloader"], flags].concat()).expect("flags are known").command {
         Command::Check(mut args) => {
-            args.decoder = decoder();
+            args.effort.decoder = decoder();
             check::main(args, Shutdown::default()).await
         }
         Command::Index(mut args) => {
-            args.decoder = decoder();
+            args.effort.decoder = decoder();
             index::main(args, Shutdown::default()).await
         }
         _ => panic!("another command"),

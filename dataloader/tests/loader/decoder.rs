@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_ki
 
 use crate::footage::File::{Hungry, Video as Good};
 use crate::footage::{hungry, videos};
+use crate::health::figures;
 use crate::run::{LONG, Run, config, decoder, recipe as text};
 
 fn data() -> DataConfig {
@@ -213,6 +214,7 @@ async fn a_clip_that_its_decoder_dies_of_is_replaced_like_any_broken_one() {
             break;
         }
     }
+    assert_eq!(figures(&run).await["vared_loader_decoders_lost_total"], 2.0, "it was tried twice");
     run.leave().await;
 }
 

@@ -129,8 +129,8 @@ async fn a_store_that_does_not_answer_is_at_fault_and_no_clip_is_judged() {
     let silent = fetched(1, 0).await.expect_err("it never answers");
     assert!(matches!(silent, RenderError::Store(_)), "{silent}");
     let text = silent.to_string();
-    assert!(text.starts_with("the store is at fault: can't read shard.tar in memory://silent/train ("), "{text}");
-    assert!(text.contains("connection reset by peer"), "{text}");
+    assert!(text.starts_with("the store is at fault: can't read shard.tar in memory://silent/train: "), "{text}");
+    assert!(text.contains(" attempts in ") && text.ends_with("connection reset by peer"), "{text}");
     let rotten = fetched(0, 1).await.expect_err("other bytes");
     assert!(matches!(rotten, RenderError::Clip(ref fault) if fault.culprit() == Culprit::Store), "{rotten}");
 }

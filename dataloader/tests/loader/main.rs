@@ -8,6 +8,7 @@ mod check;
 mod decoder;
 mod demo;
 mod footage;
+mod health;
 mod hostile;
 mod pack;
 mod ranges;

@@ -33,7 +33,7 @@ async fn run(flags: &[&str]) -> anyhow::Result<Code> {
     let Command::Pack(mut args) = Args::try_parse_from(line).expect("flags are known").command else {
         panic!("another command")
     };
-    args.decoder = decoder();
+    args.effort.decoder = decoder();
     pack::main(args, Shutdown::default()).await
 }
 
@@ -45,7 +45,7 @@ async fn a_video_that_costs_its_decoder_is_left_out_and_a_missing_decoder_is_no_
         let Command::Pack(mut args) = Args::try_parse_from(line).expect("flags are known").command else {
             panic!("another command")
         };
-        args.decoder = settings;
+        args.effort.decoder = settings;
         pack::main(args, Shutdown::default()).await.expect_err("nothing can be packed").to_string()
     };
     let late = pack(Settings { deadline: Some(Duration::ZERO), ..decoder() }).await;

@@ -9,6 +9,7 @@ use dataloader::actors::fetch::{FetchActor, FetchArgs, FetchMsg, ViewRef};
 use dataloader::config::Config;
 use dataloader::data::{ClipRef, DataSet, dataset::Part};
 use dataloader::error::{ClipFault, RenderError};
+use futures::future::join_all;
 use object_store::{ObjectStore, ObjectStoreExt};
 use proto::loader::Split;
 use ractor::{Actor, ActorRef};
@@ -16,7 +17,7 @@ use runtime::store::Store;
 
 use crate::footage::{File, make};
 use crate::run::{LONG, Run, config};
-use crate::store::Watched;
+use crate::store::{QUICK, Watched};
 
 const RECIPE: &str = r#"
     name = "ranges"
@@ -70,7 +71,8 @@ async fn setting(name: &str, (file, clips): (&Bytes, usize), damaged: Option<usi
     let part = Arc::try_unwrap(std::mem::replace(&mut set.train, Arc::clone(&set.val))).expect("nobody else's");
     let inner = Arc::clone(&part.store.store);
     let watched = Arc::new(Watched::new(inner));
-    let store = Store { store: Arc::clone(&watched) as Arc<dyn ObjectStore>, ..part.store.clone() };
+    let (root, url) = (part.store.root.clone(), part.store.url.clone());
+    let store = Store::guarded(Arc::clone(&watched) as Arc<dyn ObjectStore>, root, url, QUICK);
     let args = FetchArgs { cache_bytes: 64 << 20, disk: None, ahead_bytes: 0 };
     let (fetch, _) = Actor::spawn(None, FetchActor, args).await.expect("starts");
     Setting { set: Arc::new(set), part: Arc::new(Part { store, ..part }), store: watched, fetch }
@@ -86,6 +88,14 @@ impl Setting {
     fn counted(&self) -> (u64, u64) {
         self.store.counted()
     }
+}
+
+#[tokio::test]
+async fn clips_of_one_page_of_outlines_fetch_it_once() {
+    let setting = setting("page", (&video(), 16), None).await;
+    let views = join_all((0..16).map(|number| setting.view(number, Some(number * 77)))).await;
+    assert!(views.iter().all(Result::is_ok));
+    assert_eq!(setting.counted().0, 16 + 1, "one for the groups of each clip, and one for their page");
 }
 
 #[tokio::test]

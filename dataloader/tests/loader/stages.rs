@@ -16,6 +16,7 @@ use runtime::ask::ask;
 use runtime::store::Store;
 
 use crate::run::{LONG, decoder};
+use crate::store::QUICK;
 
 /// What a loader may remember, and how far it looks ahead.
 #[derive(Clone, Debug)]
@@ -34,18 +35,22 @@ pub struct Bench {
     pub set: Arc<DataSet>,
 }
 
-/// The data set of a recipe, whose shards are read through another store than the index was.
+/// The data set of a recipe, whose shards are read through another store than the index was, guarded.
 pub async fn opened(
     recipe: &str,
     url: &str,
     through: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>,
 ) -> DataSet {
+    moved(recipe, url, |store| Store::guarded(through(store.store), store.root, store.url, QUICK)).await
+}
+
+/// The data set of a recipe, whose shards are read from another place than the index was.
+pub async fn moved(recipe: &str, url: &str, to: impl Fn(Store) -> Store) -> DataSet {
     let mut set = DataSet::open(recipe, url).await.expect("opens");
     for part in [&mut set.train, &mut set.val] {
         let Part { index, outlines, store, id } =
             Arc::into_inner(std::mem::replace(part, placeholder(url).await)).expect("ours alone");
-        let store = Store { store: through(Arc::clone(&store.store)), ..store };
-        *part = Arc::new(Part { index, outlines, store, id });
+        *part = Arc::new(Part { index, outlines, store: to(store), id });
     }
     set
 }

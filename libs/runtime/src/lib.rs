@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod exit;
+pub mod health;
 pub mod owned_thread;
 pub mod progress;
 pub mod retry;

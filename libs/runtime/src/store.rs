@@ -39,7 +39,8 @@ pub struct Store {
 const RACERS: usize = 4;
 
 impl Store {
-    fn guarded(inner: Arc<dyn ObjectStore>, root: Path, url: String, policy: Policy) -> Self {
+    /// A client of a store, guarded as a policy says.
+    pub fn guarded(inner: Arc<dyn ObjectStore>, root: Path, url: String, policy: Policy) -> Self {
         let guard = Guarded::new(inner, policy);
         Self { store: Arc::new(guard.clone()), root, url, guard }
     }

@@ -1,6 +1,5 @@
 //! `dataloader bench`: how many clips a second each stage makes, which one holds the others up, and what a target takes.
 
-mod meter;
 mod report;
 mod rounds;
 
@@ -13,13 +12,12 @@ use runtime::shutdown::Shutdown;
 use runtime::telemetry;
 use serde::Serialize;
 
-use self::meter::{Meter, Metered};
 use self::report::{Bottleneck, Costs, Needs, Rate, Stages, bottleneck, core_seconds, needs};
 use self::rounds::{Bench, Effort};
 use crate::args::BenchArgs;
 use crate::config::{cores, jobs};
 use crate::data::DataSet;
-use crate::data::dataset::{OpenError, Part};
+use crate::data::dataset::OpenError;
 
 /// Each stage is measured so often: a median needs some, and none should be short.
 const ROUNDS: u32 = 5;
@@ -52,8 +50,7 @@ struct Verdict<'a> {
 
 /// Measures, then says what it means.
 pub async fn main(args: BenchArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
-    let meter = Arc::new(Meter::default());
-    let set = Arc::new(open(&args, &meter).await?);
+    let set = Arc::new(open(&args).await?);
     let clips = set.train.index.clips.len() as u64;
     let effort = Effort {
         slice: std::time::Duration::from_secs_f64(args.seconds / f64::from(ROUNDS)),
@@ -62,7 +59,7 @@ pub async fn main(args: BenchArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
         settings: args.decoder.clone(),
     };
     let decoders = effort.decoders;
-    let mut bench = Bench::start(Arc::clone(&set), meter, effort).await?;
+    let mut bench = Bench::start(Arc::clone(&set), effort).await?;
     let mut progress = Progress::new("measuring, round", ROUNDS.into());
     for _ in 0..ROUNDS {
         tokio::select! {
@@ -101,8 +98,8 @@ pub async fn main(args: BenchArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     Ok(Code::Done)
 }
 
-/// The clips at the URL, as training clips of the recipe, their store counted.
-async fn open(args: &BenchArgs, meter: &Arc<Meter>) -> anyhow::Result<DataSet> {
+/// The clips at the URL, as training clips of the recipe.
+async fn open(args: &BenchArgs) -> anyhow::Result<DataSet> {
     let text = match &args.recipe {
         None => RECIPE.to_owned(),
         Some(path) => {
@@ -120,17 +117,13 @@ async fn open(args: &BenchArgs, meter: &Arc<Meter>) -> anyhow::Result<DataSet> {
         data.remove("mirrored");
     }
     let text = if recipe.is_empty() { text } else { recipe.to_string() };
-    let mut set = DataSet::open(&text, ".")
+    DataSet::open(&text, ".")
         .await
         .map_err(|error| match error {
             OpenError::Store { source, .. } => anyhow!("there is no data set at {}: {source}", args.url),
             error => error.into(),
         })
-        .code(Code::Misconfigured)?;
-    let part: &mut Part = Arc::get_mut(&mut set.train).context("the data set was just opened")?;
-    let inner = Arc::clone(&part.store.store);
-    part.store.store = Arc::new(Metered { inner, meter: Arc::clone(meter) });
-    Ok(set)
+        .code(Code::Misconfigured)
 }
 
 fn tell(verdict: &Verdict, fault: &str) {

@@ -11,7 +11,6 @@ use ractor::{Actor, ActorRef};
 use runtime::ask::ask;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::meter::Meter;
 use super::report::{Costs, Rate, Stages};
 use crate::actors::batch::{BatchActor, BatchMsg};
 use crate::actors::decode::{DecodeActor, DecodeArgs};
@@ -50,7 +49,6 @@ pub struct Effort {
 pub struct Bench {
     effort: Effort,
     set: Arc<DataSet>,
-    meter: Arc<Meter>,
     fetch: ActorRef<FetchMsg>,
     batch: ActorRef<BatchMsg>,
     single: Pool,
@@ -93,7 +91,7 @@ struct Decoded {
 
 impl Bench {
     /// Starts the service's stages, without caches: each clip is read and decoded each time.
-    pub async fn start(set: Arc<DataSet>, meter: Arc<Meter>, effort: Effort) -> anyhow::Result<Self> {
+    pub async fn start(set: Arc<DataSet>, effort: Effort) -> anyhow::Result<Self> {
         let args = FetchArgs { cache_bytes: 0, disk: None, ahead_bytes: 0 };
         let (fetch, _) = Actor::spawn(None, FetchActor, args).await?;
         let frames = Arc::new(FrameCache::new(0));
@@ -104,7 +102,7 @@ impl Bench {
         let (batch, _) = Actor::spawn(None, BatchActor, stages).await?;
         let single = Pool::start(1, effort.settings.clone()).await?;
         let (tally, broken) = (Tally::default(), (0, String::new()));
-        Ok(Self { effort, set, meter, fetch, batch, single, next: 0, tally, broken })
+        Ok(Self { effort, set, fetch, batch, single, next: 0, tally, broken })
     }
 
     /// Each stage once.
@@ -146,7 +144,7 @@ impl Bench {
     /// As many requests at a time as the service has. Keeps some of what comes.
     async fn fetch(&mut self) -> anyhow::Result<Vec<Held>> {
         let (begin, core) = (Instant::now(), core_seconds());
-        let (requests, bytes) = self.meter.read();
+        let before = self.set.train.store.figures();
         let (set, actor, slice) = (Arc::clone(&self.set), self.fetch.clone(), self.effort.slice);
         let due = self.positions().take_while(|_| begin.elapsed() < slice);
         let mut coming = futures::stream::iter(due)
@@ -170,12 +168,12 @@ impl Bench {
         if held.is_empty() {
             return Err(anyhow!("no clip can be read: {}", self.broken.1));
         }
-        let read = self.meter.read();
+        let now = self.set.train.store.figures();
         self.next += count;
         self.tally.fetch.push(count as f64 / begin.elapsed().as_secs_f64());
         self.tally.fetched += count;
-        self.tally.requests += read.0 - requests;
-        self.tally.read_bytes += read.1 - bytes;
+        self.tally.requests += now.requests - before.requests;
+        self.tally.read_bytes += now.read_bytes - before.read_bytes;
         self.tally.fetch_core_seconds += core_seconds() - core;
         Ok(held)
     }

@@ -56,9 +56,9 @@ pub async fn main(args: CheckArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     let head = Head { digest: index.digest(), clips: index.clips.len(), decoded: !args.no_decode };
     let (digest, clips, decoded) = (head.digest.clone(), head.clips, head.decoded);
     let mut state = State::open(args.state.as_deref(), head)?;
-    let effort = Effort { jobs: jobs(args.jobs), memory_bytes: args.memory_mib << 20, decode: decoded };
+    let effort = Effort { jobs: jobs(args.effort.jobs), memory_bytes: args.effort.memory_mib << 20, decode: decoded };
     let bytes = index.clips.iter().map(|clip| clip.length_bytes).sum();
-    let pool = Pool::start(effort.jobs, args.decoder.clone()).await?;
+    let pool = Pool::start(effort.jobs, args.effort.decoder.clone()).await?;
     check((&store, &pool), index, (effort, &mut state, &shutdown)).await?;
     let bad = state.finish()?;
     if args.json {

@@ -39,7 +39,7 @@ pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
     }
     let plans = match plans(&args).await {
         Ok(plans) => plans,
-        Err(error) => return Err(report::refused(error, args.report.as_deref())),
+        Err(error) => return Err(report::refused(error, args.left_out.report.as_deref())),
     };
     if args.dry_run {
         plans.iter().for_each(|(plan, to)| report::tell_plan(plan, to));
@@ -53,20 +53,23 @@ pub async fn main(args: PackArgs, shutdown: Shutdown) -> anyhow::Result<Code> {
         let target = Target::open(to, &plan, args.replace).await?;
         jobs.push((plan, target));
     }
-    let pool = Pool::start(args.settings().jobs, args.decoder.clone()).await?;
+    let pool = Pool::start(args.settings().jobs, args.effort.decoder.clone()).await?;
     let mut packed = Vec::new();
     for (plan, target) in jobs {
         packed.push(pack(plan, target, (&pool, &shutdown)).await?);
     }
     packed.iter().for_each(report::tell);
-    report::save(&packed, args.report.as_deref())?;
-    Ok(report::code(&packed, args.keep_going))
+    report::save(&packed, args.left_out.report.as_deref())?;
+    Ok(report::code(&packed, args.left_out.keep_going))
 }
 
 /// Reads the lists. Nothing is written yet, and no video read.
 async fn plans(args: &PackArgs) -> Result<Vec<(Plan, &String)>, ListError> {
-    let ask =
-        |split: &Option<String>| Ask { root: args.root.clone(), split: split.clone(), keep_going: args.keep_going };
+    let ask = |split: &Option<String>| Ask {
+        root: args.root.clone(),
+        split: split.clone(),
+        keep_going: args.left_out.keep_going,
+    };
     let mut listings = vec![(sources::read(&args.from, &ask(&args.split)).await?, &args.to)];
     if let (Some(from), Some(to)) = (&args.val_from, &args.val_to) {
         listings.push((sources::read(from, &ask(&args.val_split)).await?, to));

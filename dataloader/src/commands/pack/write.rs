@@ -4,7 +4,6 @@ use anyhow::Context;
 use clips::ShardWriter;
 use object_store::{ObjectStoreExt, PutPayload};
 use runtime::exit::{Code, WithCode};
-use runtime::retry::retry;
 use runtime::store::Store;
 use tokio::task::JoinHandle;
 
@@ -13,7 +12,7 @@ use super::examine::{Examined, Standing};
 use super::journal::{self, Part};
 use super::plan::{Item, Plan};
 use super::report::Report;
-use crate::sources::{PATIENCE, is_of_one};
+use crate::sources::is_of_one;
 
 /// A data set that is being written.
 pub struct Writer {
@@ -89,15 +88,12 @@ impl Writer {
     }
 }
 
-/// Writes one object; a store that is away is waited for.
+/// Writes one object.
 pub async fn put(store: &Store, object: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
     let (path, payload) = (store.path(object), PutPayload::from(bytes));
-    let what = format!("write {object} to {}", store.url);
-    let written = retry(&what, PATIENCE, |error| !is_of_one(error), || store.store.put(&path, payload.clone())).await;
-    match written {
-        Ok(_) => Ok(()),
-        Err(gave_up) if is_of_one(&gave_up.last) => Err(gave_up.into()),
-        // What is written so far stays: the same command goes on.
-        Err(gave_up) => Err(gave_up).code(Code::ComeBack),
-    }
+    let Err(error) = store.store.put(&path, payload).await else { return Ok(()) };
+    let is_of_one = is_of_one(&error);
+    let failed = Err(error).with_context(|| format!("can't write {object} to {}", store.url));
+    // What is written so far stays: the same command goes on.
+    if is_of_one { failed } else { failed.code(Code::ComeBack) }
 }

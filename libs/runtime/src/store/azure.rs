@@ -1,9 +1,6 @@
 //! A container of Azure Blob Storage.
 
-use std::sync::Arc;
-
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::path::Path;
 
 use super::client;
 use super::{Store, StoreError};
@@ -46,22 +43,16 @@ pub(super) fn open(
     if !CREDENTIALS.iter().any(|name| client::value(&settings, name).is_some()) {
         return Err(StoreError::no_credentials(text, SETTINGS));
     }
-    let mut builder = MicrosoftAzureBuilder::new().with_url(text);
-    let mut plain_http = false;
-    for (name, value) in &settings {
-        if let Ok(key) = name.to_ascii_lowercase().parse::<AzureConfigKey>() {
-            let is_plain = key == AzureConfigKey::Endpoint && value.starts_with("http://");
-            plain_http |= is_plain || key == AzureConfigKey::UseEmulator;
-            builder = builder.with_config(key, value);
-        }
-    }
-    let store = builder
+    let is_plain = |key: &_, value: &str| {
+        *key == AzureConfigKey::UseEmulator || (*key == AzureConfigKey::Endpoint && value.starts_with("http://"))
+    };
+    let (known, plain_http) = client::known(&settings, is_plain);
+    let builder = MicrosoftAzureBuilder::new()
+        .with_url(text)
         .with_client_options(client::options(plain_http))
-        .with_retry(client::no_retries())
-        .build()
-        .map_err(|source| StoreError::Settings { url: text.to_owned(), source })?;
-    let root = Path::from_url_path(url.path()).map_err(|error| malformed(&error.to_string()))?;
-    Ok(Store::remote(Arc::new(store), root, text))
+        .with_retry(client::no_retries());
+    let builder = known.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
+    client::finish((text, url), builder.build())
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! A bucket of Google Cloud Storage.
 
-use std::sync::Arc;
-
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::path::Path;
 
 use super::client;
 use super::{Store, StoreError};
@@ -40,21 +37,14 @@ pub(super) fn open(
     if !logged_in && !CREDENTIALS.iter().any(|name| client::value(&settings, name).is_some()) {
         return Err(StoreError::no_credentials(text, SETTINGS));
     }
-    let mut builder = GoogleCloudStorageBuilder::new().with_bucket_name(bucket);
-    let mut plain_http = false;
-    for (name, value) in &settings {
-        if let Ok(key) = name.to_ascii_lowercase().parse::<GoogleConfigKey>() {
-            plain_http |= key == GoogleConfigKey::BaseUrl && value.starts_with("http://");
-            builder = builder.with_config(key, value);
-        }
-    }
-    let store = builder
+    let is_plain = |key: &_, value: &str| *key == GoogleConfigKey::BaseUrl && value.starts_with("http://");
+    let (known, plain_http) = client::known(&settings, is_plain);
+    let builder = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(bucket)
         .with_client_options(client::options(plain_http))
-        .with_retry(client::no_retries())
-        .build()
-        .map_err(|source| StoreError::Settings { url: text.to_owned(), source })?;
-    let root = Path::from_url_path(url.path()).map_err(|error| malformed(&error.to_string()))?;
-    Ok(Store::remote(Arc::new(store), root, text))
+        .with_retry(client::no_retries());
+    let builder = known.into_iter().fold(builder, |builder, (key, value)| builder.with_config(key, value));
+    client::finish((text, url), builder.build())
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use tokio::time::Instant;
 use self::budget::Budget;
 pub use self::meter::Figures;
 use self::meter::Meter;
-pub use self::transient::is_transient;
+pub use self::transient::{is_beyond, is_transient};
 use self::turns::Turns;
 use crate::retry::{Backoff, GaveUp};
 

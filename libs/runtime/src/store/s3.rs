@@ -1,9 +1,6 @@
 //! An S3 bucket, or a server that speaks its protocol.
 
-use std::sync::Arc;
-
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::path::Path;
 
 use super::client::{self, Settings};
 use super::{Store, StoreError, profile};
@@ -35,12 +32,7 @@ pub(super) fn open(
     if !CREDENTIALS.iter().any(|name| client::value(&settings, name).is_some()) {
         return Err(StoreError::no_credentials(text, S3_SETTINGS));
     }
-    let store = builder(&settings)
-        .with_bucket_name(bucket)
-        .build()
-        .map_err(|source| StoreError::Settings { url: text.to_owned(), source })?;
-    let root = Path::from_url_path(url.path()).map_err(|error| malformed(&error.to_string()))?;
-    Ok(Store::remote(Arc::new(store), root, text))
+    client::finish((text, url), builder(&settings).with_bucket_name(bucket).build())
 }
 
 const S3_SETTINGS: &str = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION, AWS_ENDPOINT where needed) or \
@@ -56,14 +48,10 @@ fn with_profile(mut environment: Settings, from_files: Settings) -> Settings {
 }
 
 fn builder(settings: &[(String, String)]) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::new();
-    let mut plain_http = false;
-    for (name, value) in settings {
-        if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
-            plain_http |= key == AmazonS3ConfigKey::Endpoint && value.starts_with("http://");
-            builder = builder.with_config(key, value);
-        }
-    }
+    let is_plain = |key: &_, value: &str| *key == AmazonS3ConfigKey::Endpoint && value.starts_with("http://");
+    let (known, plain_http) = client::known(settings, is_plain);
+    let builder =
+        known.into_iter().fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
     builder
         // A plain endpoint was asked for by name (a server in the cluster): no second switch for it.
         .with_client_options(client::options(plain_http))

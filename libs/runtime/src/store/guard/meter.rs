@@ -43,6 +43,24 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Those of two guards of one place: all counts together, and the slower times to the first byte.
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            failures: self.failures + other.failures,
+            retries: self.retries + other.retries,
+            refused_retries: self.refused_retries + other.refused_retries,
+            hedges: self.hedges + other.hedges,
+            won_hedges: self.won_hedges + other.won_hedges,
+            read_bytes: self.read_bytes + other.read_bytes,
+            written_bytes: self.written_bytes + other.written_bytes,
+            reading: self.reading + other.reading,
+            first_byte_p50: self.first_byte_p50.max(other.first_byte_p50),
+            first_byte_p95: self.first_byte_p95.max(other.first_byte_p95),
+            first_byte_p99: self.first_byte_p99.max(other.first_byte_p99),
+        }
+    }
+
     /// Bytes a second while reading; zero where nothing was read.
     pub fn read_bytes_per_second(&self) -> f64 {
         if self.reading.is_zero() { 0.0 } else { self.read_bytes as f64 / self.reading.as_secs_f64() }
