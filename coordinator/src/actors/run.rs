@@ -164,6 +164,9 @@ impl RunState {
             Command::Refuse(member, reason) => self.refuse(&member, reason),
             Command::Record(entry) => drop(peers.keeper.cast(Record { entry, answer: myself.clone() })),
             Command::OpenRendezvous(generation) => drop(peers.rendezvous.cast(RendezvousMsg::Open(generation))),
+            Command::CloseRendezvous { generation, reason } => {
+                let _ = peers.rendezvous.cast(RendezvousMsg::Close(generation, reason));
+            }
             Command::Order(member, order) => self.order(&member, order),
             Command::Launch { child, after } => {
                 if let Some(launcher) = &peers.launcher {

@@ -1,5 +1,7 @@
 //! Lives of a run.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use proto::{
     connect,
@@ -121,6 +123,29 @@ async fn a_survivor_goes_on_alone_and_a_late_joiner_is_taken_in_after_a_step() {
     zero.say(Event::Held(Held { generation: 2, step: Some(4) })).await;
     let (a, b) = (zero.generation().await, late.generation().await);
     assert_eq!((a.number, a.world, b.source, b.rank), (3, 2, Some(0), 1));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_peer_that_dies_while_the_group_forms_is_told_at_once() {
+    let stage = Stage::open("memory://forming", &["--workers", "2", "--min-workers", "1"]).await;
+    let (_loader, mut zero, mut one) =
+        (stage.loader().await, stage.worker("worker-0").await, stage.worker("worker-1").await);
+    let generation = zero.generation().await.number;
+    one.generation().await;
+    let channel = connect::lazy(&stage.url, LONG).expect("a good address");
+    let mut keys = connect::rendezvous(channel);
+    let request = GetRequest { generation, key: "0/1".to_owned(), timeout_ms: 30_000 };
+    let begun = Instant::now();
+    let (waited, ()) = tokio::join!(keys.get(request), async { drop(one) });
+    let told = waited.expect_err("nobody can set it any more");
+    let because = "generation 1 is over: worker-1 is gone: its connection broke; not ready yet: worker-0, worker-1";
+    assert_eq!(told.code(), tonic::Code::FailedPrecondition);
+    // Whether it waited already or came too late.
+    assert!(told.message().ends_with(because), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: a third of its deadline", begun.elapsed());
+    assert_eq!(zero.halt().await, Halt { generation: 1, after_step: false });
+    zero.say(Event::Held(Held { generation: 1, step: Some(0) })).await;
+    assert_eq!(zero.generation().await.number, 2);
 }
 
 #[tokio::test]

@@ -21,6 +21,13 @@ pub enum Command {
     Record(Entry),
     /// From now on the rendezvous serves this generation and refuses older ones.
     OpenRendezvous(GenerationNumber),
+    /// Nobody meets in this generation any more: whoever still waits for a peer there is told at once, whoever asks later too.
+    CloseRendezvous {
+        /// The generation that is over.
+        generation: GenerationNumber,
+        /// What ended it, and who was not ready yet.
+        reason: String,
+    },
     /// Send an order to a member. If it is gone, nothing happens: its loss is an event of its own.
     Order(Member, Order),
     /// Start a process for a seat, after a pause.

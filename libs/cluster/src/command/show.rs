@@ -14,6 +14,7 @@ impl fmt::Display for Command {
             Self::Refuse(member, reason) => write!(f, "refuse {member}: {reason}"),
             Self::Record(entry) => write!(f, "record {entry}"),
             Self::OpenRendezvous(generation) => write!(f, "open rendezvous {generation}"),
+            Self::CloseRendezvous { generation, reason } => write!(f, "close rendezvous {generation}: {reason}"),
             Self::Order(member, order) => write!(f, "order {member}: {order}"),
             Self::Launch { child, after } if after.is_zero() => write!(f, "launch {child}"),
             Self::Launch { child, after } => write!(f, "launch {child} after {after:?}"),
