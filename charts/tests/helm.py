@@ -75,10 +75,20 @@ def flags(program):
         "worker": ("worker/src/args.rs", "RunArgs"),
         "loader": ("dataloader/src/args.rs", "ServeArgs"),
     }[program]
-    body = re.search(rf"pub struct {struct} \{{\n(.*?)\n\}}", (ROOT / file).read_text(), re.S).group(1)
-    fields = re.findall(r"((?:#\[.*?\]\n\s*)*)pub (\w+):", re.sub(r"^\s*///.*\n", "", body, flags=re.M), re.S)
-    named = ((re.search(r'long = "([\w-]+)"', attributes), field) for attributes, field in fields)
-    return {long.group(1) if long else field.replace("_", "-") for long, field in named}
+    return flags_of((ROOT / file).read_text(), struct)
+
+
+def flags_of(text, struct):
+    body = re.search(rf"pub struct {struct} \{{\n(.*?)\n\}}", text, re.S).group(1)
+    body = re.sub(r"^\s*///.*\n", "", body, flags=re.M)
+    found = set()
+    for attributes, field, kind in re.findall(r"((?:#\[.*?\]\n\s*)*)pub (\w+): (\w+)", body, re.S):
+        long = re.search(r'long = "([\w-]+)"', attributes)
+        if "command(flatten)" in attributes:
+            found |= flags_of(text, kind)
+        else:
+            found.add(long.group(1) if long else field.replace("_", "-"))
+    return found
 
 
 def schema():

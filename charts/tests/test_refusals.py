@@ -21,6 +21,7 @@ WRONG = [
     ("coordinator.config.store=gs://bucket", "store"),
     ("coordinator.config.patience=soon", "patience"),
     ("coordinator.config.set={lanes}", "set"),
+    ("coordinator.config.keep_last=0", "keep_last"),
     ("coordinator.config.run=a/b", "run"),
     ("coordinator.replicas=2", "replicas"),
     ("loader.config.decode_threads=0", "decode_threads"),

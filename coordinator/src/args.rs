@@ -2,14 +2,34 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
-use cluster::{ids::RunName, recipe::Assignment};
+use clap::{Parser, Subcommand};
+use cluster::{ids::RunName, ledger::retention::Retention, recipe::Assignment};
 
 /// Trains a video network on N workers: launches them and a data loader, forms them into generations, commits their
-/// checkpoints, and shows the run.
+/// checkpoints, and shows the run. With a command it looks after a run's checkpoints instead.
 ///
 /// The same command with the same run name goes on where the last committed checkpoint left off. Ctrl-C finishes the
 /// step, leaves a checkpoint and says how to go on; a second Ctrl-C stops at once.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "coordinator", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; nothing: train.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to train.
+    #[command(flatten)]
+    pub run: Args,
+}
+
+/// What there is to do beside training.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// List, verify or prune the checkpoints of a run, wherever its store is.
+    #[command(subcommand, after_help = CHECKPOINTS)]
+    Checkpoints(Checkpoints),
+}
+
+/// How to train.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "coordinator", version, after_long_help = EXAMPLES, after_help = EXAMPLES)]
 pub struct Args {
@@ -57,10 +77,102 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub patience: Duration,
 
+    /// Which checkpoints stay.
+    #[command(flatten)]
+    pub keep: Keep,
+
     /// Where the launched processes' output and metrics.jsonl go, in a folder per run.
     #[arg(long, value_name = "DIR", default_value = ".vared/logs")]
     pub log_dir: PathBuf,
 }
+
+/// Which checkpoints stay. The newest two that were read back whole do so in any case.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Keep {
+    /// Keep only this many of the newest checkpoints (default: all are kept). After each commit what nothing keeps is dropped,
+    /// once the newest two that stay were read back whole.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_last: Option<u32>,
+
+    /// Keep, too, the first checkpoint at or after each multiple of so many steps.
+    #[arg(long, value_name = "STEPS", requires = "keep_last", value_parser = clap::value_parser!(u64).range(1..))]
+    pub keep_every: Option<u64>,
+
+    /// Keep, too, this many of those that were best on held-out clips, by top-1.
+    #[arg(long, value_name = "B", requires = "keep_last")]
+    pub keep_best: Option<u32>,
+}
+
+impl Keep {
+    /// The rules; `None`: all checkpoints stay.
+    pub fn retention(&self) -> Option<Retention> {
+        let best = self.keep_best.unwrap_or_default();
+        self.keep_last.map(|last| Retention { last, every_steps: self.keep_every, best })
+    }
+}
+
+/// What is done about a run's checkpoints.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Checkpoints {
+    /// Show every committed checkpoint: step, generation, top-1 where it was evaluated, size, folder; and what else lies
+    /// there: folders that no commit names, remains of dropped ones.
+    List(Place),
+    /// Read every object and compare its length and digest with the manifest, and the manifest with its commit. Damaged
+    /// objects are named.
+    Verify {
+        /// Whose.
+        #[command(flatten)]
+        place: Place,
+        /// Only the checkpoint of this step.
+        #[arg(long, value_name = "STEP")]
+        step: Option<u64>,
+    },
+    /// Show what the rules would drop; with --delete, drop it: the journal first, then the objects. The newest two
+    /// checkpoints that are read back whole always stay.
+    ///
+    /// A coordinator that runs this run is fenced by --delete: it ends with 75, and goes on when it is started again. To
+    /// thin out a run at work, give it the same flags instead.
+    Prune {
+        /// Whose.
+        #[command(flatten)]
+        place: Place,
+        /// What stays.
+        #[command(flatten)]
+        keep: Keep,
+        /// Do it.
+        #[arg(long, conflicts_with = "dry_run")]
+        delete: bool,
+        /// Only show it; so does leaving out --delete.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Whose checkpoints.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// The run's name.
+    #[arg(long, value_name = "NAME")]
+    pub run: RunName,
+    /// Where it is: a folder, file:///…, s3://bucket/prefix, gs://… or az://….
+    #[arg(long, value_name = "URL", default_value = ".vared")]
+    pub store: String,
+    /// Answer with one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+const CHECKPOINTS: &str = "\
+Examples:
+  coordinator checkpoints list --run demo
+      What there is in ./.vared.
+  coordinator checkpoints verify --run first --store s3://bucket/vared --json
+      Reads every byte of every checkpoint; exit code 1 if one is damaged.
+  coordinator checkpoints prune --run first --store s3://bucket/vared --keep-last 3 --keep-best 1
+      Shows what would go; with --delete it goes.
+
+Exit codes: 0 done, and all is whole; 1 something is damaged; 75 come back later: the store did not answer,
+or somebody else owns the run; 78 wrong command line, no such run, or a store that can't keep a run.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,6 +185,8 @@ Examples:
   coordinator --workers 8 --external --listen 0.0.0.0:7000 --store s3://bucket/vared
       Waits for eight workers that run elsewhere:
       worker run --coordinator http://HOST:7000 --name worker-0
+  coordinator --workers 2 --keep-last 3 --keep-every 5000 --keep-best 1
+      Keeps the last three checkpoints, one for each 5000 steps, and the best; drops the others.
 
 Exit codes: 0 done or stopped as asked; 75 come back later; 78 wrong configuration; 1 anything else.";
 

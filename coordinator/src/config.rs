@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use cluster::{
     ids::{MemberName, RunName},
+    ledger::retention::Retention,
     limits::Limits,
     recipe::{Assignment, Recipe},
     run::Policy,
@@ -37,6 +38,8 @@ pub struct Config {
     pub programs: Option<Programs>,
     /// Every time limit.
     pub limits: Limits,
+    /// Which checkpoints are kept; `None`: all.
+    pub retention: Option<Retention>,
     /// The folder of this run's logs.
     pub log_dir: PathBuf,
     /// The command that goes on with this run, for people to copy.
@@ -89,6 +92,7 @@ impl Config {
             listen: args.listen,
             programs,
             limits,
+            retention: args.keep.retention(),
             log_dir,
             command,
         })
@@ -128,6 +132,7 @@ impl Config {
             children: self.children(),
             limits: self.limits,
             restarts: RESTARTS,
+            retention: self.retention,
         })
     }
 

@@ -5,11 +5,11 @@
 
 pub mod actors;
 pub mod args;
+pub mod checkpoints;
 pub mod config;
 pub mod dashboard;
 pub mod error;
 pub mod grpc;
-pub mod metrics;
 pub mod parse;
 pub mod prepare;
 pub mod recipes;
@@ -17,6 +17,7 @@ pub mod recipes;
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, anyhow};
+use checkpoint::Place;
 use cluster::{event::Event, limits::Limits, run::Run};
 use proto::connect;
 use ractor::Actor;
@@ -163,7 +164,9 @@ fn parts(config: &Config, prepared: Prepared, url: &str, ended: oneshot::Sender<
         url: url.to_owned(),
     });
     let policy = config.policy(&recipe).code(Code::Misconfigured)?;
-    Ok(Parts { run: Run::new(policy, recipe, ledger), journal, limits, welcome, launch, dashboard, ended })
+    let place = Place::new(store.store, store.root);
+    let name = config.run.clone();
+    Ok(Parts { run: Run::new(policy, recipe, ledger), journal, place, name, limits, welcome, launch, dashboard, ended })
 }
 
 fn services(handles: &Handles, limits: Limits, figures: Figures) -> Routes {

@@ -3,7 +3,8 @@
 use std::{env, path::Path, process::ExitCode};
 
 use coordinator::{
-    args::Args,
+    args::{Cli, Command},
+    checkpoints,
     config::{Config, command_line},
 };
 use runtime::{
@@ -13,15 +14,19 @@ use runtime::{
 };
 
 fn main() -> ExitCode {
-    match exit::parse::<Args>() {
-        Ok(args) => exit::report(start(args)),
+    match exit::parse::<Cli>() {
+        Ok(cli) => exit::report(start(cli)),
         Err(code) => code,
     }
 }
 
 #[tokio::main]
-async fn start(args: Args) -> anyhow::Result<Code> {
+async fn start(cli: Cli) -> anyhow::Result<Code> {
     telemetry::init("coordinator");
+    let Cli { command, run: args } = cli;
+    if let Some(Command::Checkpoints(command)) = command {
+        return checkpoints::run(command).await;
+    }
     let shutdown = Shutdown::on_signals()?;
     let program = env::current_exe()?;
     let siblings = program.parent().unwrap_or(Path::new("/"));

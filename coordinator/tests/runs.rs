@@ -2,6 +2,8 @@
 
 #[path = "runs/bad_input.rs"]
 mod bad_input;
+#[path = "runs/checkpoints.rs"]
+mod checkpoints;
 #[path = "runs/children.rs"]
 mod children;
 #[path = "runs/lives.rs"]

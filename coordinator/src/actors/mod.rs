@@ -4,6 +4,7 @@
 mod ear;
 pub mod keeper;
 pub mod launcher;
+pub mod pruner;
 pub mod rendezvous;
 pub mod root;
 pub mod run;

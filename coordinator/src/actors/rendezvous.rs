@@ -18,6 +18,8 @@ pub type Answer<T> = Result<T, Refusal>;
 pub enum RendezvousMsg {
     /// Serve this generation from now on, with an empty store.
     Open(GenerationNumber),
+    /// This generation is over, and why: nobody meets in it any more.
+    Close(GenerationNumber, String),
     /// Set a key.
     Set(GenerationNumber, String, Bytes, RpcReplyPort<Answer<()>>),
     /// Answer when the key is there. The asker sets the deadline.
@@ -36,6 +38,8 @@ pub struct RendezvousActor;
 #[derive(Default)]
 pub struct RendezvousState {
     generation: GenerationNumber,
+    /// Why the generation is over, if it is.
+    over: Option<String>,
     values: HashMap<String, Bytes>,
     waiting: HashMap<String, Vec<RpcReplyPort<Answer<Bytes>>>>,
 }
@@ -58,6 +62,7 @@ impl Actor for RendezvousActor {
         // A reply port whose asker has gone is no failure of ours: its error is dropped.
         match message {
             RendezvousMsg::Open(generation) => state.open(generation),
+            RendezvousMsg::Close(generation, reason) => state.close(generation, reason),
             RendezvousMsg::Set(generation, key, value, reply) => {
                 let _ = reply.send(state.current(generation).map(|()| state.set(key, value)));
             }
@@ -76,15 +81,37 @@ impl Actor for RendezvousActor {
 
 impl RendezvousState {
     fn open(&mut self, generation: GenerationNumber) {
-        self.generation = generation;
-        self.values.clear();
-        for reply in std::mem::take(&mut self.waiting).into_values().flatten() {
-            let _ = reply.send(Err(stale(generation)));
+        self.give_up(&format!("the current generation is {generation}"));
+        *self = Self { generation, ..Self::default() };
+    }
+
+    /// Whoever waits for a key now would do so until its deadline.
+    fn close(&mut self, generation: GenerationNumber, reason: String) {
+        if generation == self.generation {
+            self.give_up(&reason);
+            self.over = Some(reason);
+        }
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        let generation = self.generation;
+        for (key, replies) in std::mem::take(&mut self.waiting) {
+            for reply in replies {
+                let text = format!("nobody will set the key {key} any more: generation {generation} is over: {reason}");
+                let _ = reply.send(Err(Refusal::Stale(text)));
+            }
         }
     }
 
     fn current(&self, generation: GenerationNumber) -> Answer<()> {
-        if generation == self.generation { Ok(()) } else { Err(stale(self.generation)) }
+        let current = self.generation;
+        match &self.over {
+            _ if generation != current => {
+                Err(Refusal::Stale(format!("generation {generation} is over; the current one is {current}")))
+            }
+            Some(reason) => Err(Refusal::Stale(format!("generation {generation} is over: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     fn set(&mut self, key: String, value: Bytes) {
@@ -120,10 +147,6 @@ impl RendezvousState {
         self.set(key, Bytes::from(sum.to_string()));
         Ok(sum)
     }
-}
-
-fn stale(current: GenerationNumber) -> Refusal {
-    Refusal::Stale(format!("this generation is over; the current one is {current}"))
 }
 
 #[cfg(test)]
@@ -180,6 +203,22 @@ mod tests {
         assert_eq!(get(&actor, ONE, "n").await, Ok(Bytes::from_static(b"-3")));
         set(&actor, ONE, "text").await.expect("current");
         assert!(matches!(add(&actor, "text", 1).await, Err(Refusal::Invalid(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_generation_that_is_over_keeps_nobody_waiting() {
+        let actor = open().await;
+        let begun = tokio::time::Instant::now();
+        let close = async { actor.cast(RendezvousMsg::Close(ONE, "worker-1 is gone".to_owned())).expect("lives") };
+        let (waited, ()) = tokio::join!(get(&actor, ONE, "k"), close);
+        let told = "nobody will set the key k any more: generation 1 is over: worker-1 is gone";
+        assert_eq!((waited, begun.elapsed()), (Err(Refusal::Stale(told.to_owned())), Duration::ZERO));
+        let over = Refusal::Stale("generation 1 is over: worker-1 is gone".to_owned());
+        assert_eq!((set(&actor, ONE, "k").await, get(&actor, ONE, "k").await), (Err(over.clone()), Err(over)));
+        // The next one is not over, and an older one's end is no news.
+        actor.cast(RendezvousMsg::Open(TWO)).expect("lives");
+        actor.cast(RendezvousMsg::Close(ONE, "late".to_owned())).expect("lives");
+        assert_eq!(set(&actor, TWO, "k").await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

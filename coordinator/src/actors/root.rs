@@ -2,8 +2,8 @@
 //!
 //! Nothing is restarted here. The run record is in the store: a coordinator that starts anew is the restart.
 
-use checkpoint::Journal;
-use cluster::{ledger::Entry, limits::Limits, run::Run};
+use checkpoint::{Journal, Place};
+use cluster::{ids::RunName, ledger::Entry, limits::Limits, run::Run};
 use proto::coordinator::Welcome;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use runtime::supervise::{ChildSpec, Children, GaveUp, Policy, Verdict};
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     keeper::KeeperActor,
     launcher::{LauncherActor, LauncherArgs, LauncherMsg},
+    pruner::{PrunerActor, PrunerArgs},
     rendezvous::{RendezvousActor, RendezvousMsg},
     run::{Ended, Peers, RunActor, RunArgs, RunMsg},
 };
@@ -23,6 +24,10 @@ pub struct Parts {
     pub run: Run,
     /// Where they are recorded.
     pub journal: Journal<Entry>,
+    /// Where its checkpoints are.
+    pub place: Place,
+    /// The run's name.
+    pub name: RunName,
     /// Every time limit.
     pub limits: Limits,
     /// What a new member is told.
@@ -96,14 +101,16 @@ impl Actor for RootActor {
 
 impl RootState {
     async fn start_all(&mut self, parts: Parts, myself: &ActorCell) -> Result<Handles, GaveUp> {
-        let Parts { run, journal, limits, welcome, launch, dashboard, ended } = parts;
+        let Parts { run, journal, place, name, limits, welcome, launch, dashboard, ended } = parts;
         let rendezvous = self.start("rendezvous", RendezvousActor, (), myself).await?;
         let keeper = self.start("keeper", KeeperActor, (journal, limits.patience), myself).await?;
+        let dropped = run.ledger().dropped().clone();
+        let pruner = self.start("pruner", PrunerActor, PrunerArgs { place, run: name, dropped }, myself).await?;
         let launcher = match launch {
             Some(args) => Some(self.start("launcher", LauncherActor, args, myself).await?),
             None => None,
         };
-        let peers = Peers { keeper, rendezvous: rendezvous.clone(), launcher: launcher.clone() };
+        let peers = Peers { keeper, pruner, rendezvous: rendezvous.clone(), launcher: launcher.clone() };
         let args = RunArgs { run, welcome, limits, peers, dashboard, ended };
         let run = self.start("run", RunActor, args, myself).await?;
         Ok(Handles { run, rendezvous, launcher })

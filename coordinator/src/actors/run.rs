@@ -21,6 +21,7 @@ use tonic::Status;
 use super::{
     keeper::Record,
     launcher::LauncherMsg,
+    pruner::PrunerMsg,
     rendezvous::RendezvousMsg,
     session::{Outbox, SessionActor, SessionArgs, SessionMsg},
 };
@@ -83,6 +84,8 @@ pub struct RunArgs {
 pub struct Peers {
     /// Writes the run record.
     pub keeper: ActorRef<Record>,
+    /// Reads checkpoints back, and deletes those that are dropped.
+    pub pruner: ActorRef<PrunerMsg>,
     /// Holds the collectives' keys.
     pub rendezvous: ActorRef<RendezvousMsg>,
     /// Starts processes; `None` where others do.
@@ -164,6 +167,11 @@ impl RunState {
             Command::Refuse(member, reason) => self.refuse(&member, reason),
             Command::Record(entry) => drop(peers.keeper.cast(Record { entry, answer: myself.clone() })),
             Command::OpenRendezvous(generation) => drop(peers.rendezvous.cast(RendezvousMsg::Open(generation))),
+            Command::CloseRendezvous { generation, reason } => {
+                let _ = peers.rendezvous.cast(RendezvousMsg::Close(generation, reason));
+            }
+            Command::Verify(commit) => drop(peers.pruner.cast(PrunerMsg::Verify(commit, myself.clone()))),
+            Command::Delete(prefixes) => drop(peers.pruner.cast(PrunerMsg::Delete(prefixes))),
             Command::Order(member, order) => self.order(&member, order),
             Command::Launch { child, after } => {
                 if let Some(launcher) = &peers.launcher {

@@ -2,6 +2,7 @@
 
 mod bar;
 mod lines;
+pub mod metrics;
 mod summary;
 mod tally;
 pub mod web;
@@ -10,8 +11,7 @@ use std::{io, io::IsTerminal, path::Path};
 
 use cluster::{command::Notice, ledger::Ledger, recipe::Recipe};
 
-use crate::metrics::{self, MetricsLog};
-
+use metrics::MetricsLog;
 use web::Figures;
 
 pub use tally::Tally;
@@ -66,7 +66,7 @@ impl Dashboard {
         self.figures.hear(notice);
         match notice {
             Notice::Step(_) => self.view.progress(&self.tally),
-            Notice::Formed { .. } => {}
+            Notice::Formed { .. } | Notice::Dropped(_) => {}
             Notice::Evaluated(evaluation) => self.view.say(&self.tally.evaluation_line(evaluation)),
             Notice::Committed(_) if !self.is_draining => {}
             Notice::Quarantined { .. } if !is_new => {}

@@ -92,7 +92,11 @@ impl Tally {
                 self.setbacks
                     .push(format!("{cause}; generation {generation}, about step {step}, {at} after this start"));
             }
-            Notice::Formed { .. } | Notice::Waiting { .. } | Notice::Draining { .. } | Notice::Warning(_) => {}
+            Notice::Formed { .. }
+            | Notice::Dropped(_)
+            | Notice::Waiting { .. }
+            | Notice::Draining { .. }
+            | Notice::Warning(_) => {}
         }
         true
     }

@@ -59,7 +59,7 @@ impl Figures {
                 known.is_training = false;
             }
             Notice::Waiting { .. } | Notice::Draining { .. } => known.is_training = false,
-            Notice::Warning(_) => {}
+            Notice::Dropped(_) | Notice::Warning(_) => {}
         }
     }
 

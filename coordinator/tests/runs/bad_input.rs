@@ -36,6 +36,9 @@ fn wrong_flags_are_named() {
     refused(&["--patience", "1ms", "--external"], "patience is 1ms; it must be 500ms to 3600s");
     refused(&["--set", "run.lanes"], "`run.lanes` is no assignment");
     refused(&["--no-such-flag"], "--no-such-flag");
+    refused(&["--keep-best", "1"], "--keep-last <K>");
+    refused(&["checkpoints", "list"], "--run <NAME>");
+    refused(&["checkpoints", "verify", "--run", "x", "--store", "/no/such/folder"], "no store at /no/such/folder");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Lives of a run.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use proto::{
     connect,
@@ -138,6 +140,29 @@ async fn probes_and_scrapes_are_answered_on_the_port_of_the_services() {
         stream.read_to_string(&mut answer).await.expect("reads");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(says), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_peer_that_dies_while_the_group_forms_is_told_at_once() {
+    let stage = Stage::open("memory://forming", &["--workers", "2", "--min-workers", "1"]).await;
+    let (_loader, mut zero, mut one) =
+        (stage.loader().await, stage.worker("worker-0").await, stage.worker("worker-1").await);
+    let generation = zero.generation().await.number;
+    one.generation().await;
+    let channel = connect::lazy(&stage.url, LONG).expect("a good address");
+    let mut keys = connect::rendezvous(channel);
+    let request = GetRequest { generation, key: "0/1".to_owned(), timeout_ms: 30_000 };
+    let begun = Instant::now();
+    let (waited, ()) = tokio::join!(keys.get(request), async { drop(one) });
+    let told = waited.expect_err("nobody can set it any more");
+    let because = "generation 1 is over: worker-1 is gone: its connection broke; not ready yet: worker-0, worker-1";
+    assert_eq!(told.code(), tonic::Code::FailedPrecondition);
+    // Whether it waited already or came too late.
+    assert!(told.message().ends_with(because), "{told}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}: a third of its deadline", begun.elapsed());
+    assert_eq!(zero.halt().await, Halt { generation: 1, after_step: false });
+    zero.say(Event::Held(Held { generation: 1, step: Some(0) })).await;
+    assert_eq!(zero.generation().await.number, 2);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! One suite over every kind of store that is at hand, and the writer killed at each of its writes.
 
+mod ends;
 mod faulty;
 
 use std::collections::BTreeMap;

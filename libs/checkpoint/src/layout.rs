@@ -29,9 +29,14 @@ pub fn journal_number(name: &str) -> Option<u64> {
     (digits.len() >= 8).then(|| digits.parse().ok()).flatten()
 }
 
+/// The folder of a run's checkpoints.
+pub fn checkpoints(run: &RunName) -> String {
+    format!("runs/{run}/checkpoints")
+}
+
 /// The folder of one checkpoint. A name is used once: one generation stores a step at most once.
 pub fn checkpoint(run: &RunName, step: u64, generation: GenerationNumber) -> String {
-    format!("runs/{run}/checkpoints/{step:08}-g{generation}")
+    format!("{}/{step:08}-g{generation}", checkpoints(run))
 }
 
 /// One object of a checkpoint.

@@ -4,13 +4,16 @@
 //! run's journal that names the folder and the manifest's digest. Objects are written first, then the manifest, then
 //! the commit, so a reader sees all of a checkpoint or none of it, wherever the writer died.
 //!
-//! This crate writes and reads; it decides neither when a checkpoint is due nor whether one may be committed, and it
+//! A checkpoint ends the other way round: the journal says that it is dropped, then its objects are deleted.
+//!
+//! This crate writes and reads; it decides neither when a checkpoint is due nor whether one may be committed or goes, and it
 //! knows nothing of tensors: objects are bytes.
 
 pub mod journal;
 pub mod layout;
 pub mod manifest;
 mod place;
+pub mod prune;
 pub mod reader;
 pub mod writer;
 

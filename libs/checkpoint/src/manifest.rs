@@ -45,12 +45,16 @@ impl Object {
 
     /// What distinguishes `bytes` from the object that was written; `None` if nothing does.
     pub fn difference(&self, bytes: &[u8]) -> Option<Difference> {
-        let found = bytes.len() as u64;
-        if found != self.length_bytes {
-            return Some(Difference::Length { found, written: self.length_bytes });
+        self.difference_from(&Self::of(&self.name, bytes))
+    }
+
+    /// The same for bytes that were measured.
+    pub fn difference_from(&self, found: &Self) -> Option<Difference> {
+        if found.length_bytes != self.length_bytes {
+            return Some(Difference::Length { found: found.length_bytes, written: self.length_bytes });
         }
-        let found = digest(bytes);
-        (found != self.blake3).then(|| Difference::Digest { found, written: self.blake3.clone() })
+        (found.blake3 != self.blake3)
+            .then(|| Difference::Digest { found: found.blake3.clone(), written: self.blake3.clone() })
     }
 }
 

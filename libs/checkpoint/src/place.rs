@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::manifest::Object;
 
 /// An object store and a prefix in it.
 #[derive(Debug, Clone)]
@@ -51,5 +54,16 @@ impl Place {
 
     pub(crate) async fn read(&self, relative: &str) -> object_store::Result<Bytes> {
         self.store.get(&self.path(relative)).await?.bytes().await
+    }
+
+    /// Length and digest of an object, which is never in memory as a whole.
+    pub(crate) async fn measure(&self, relative: &str, name: &str) -> object_store::Result<Object> {
+        let mut body = self.store.get(&self.path(relative)).await?.into_stream();
+        let (mut length_bytes, mut hasher) = (0, blake3::Hasher::new());
+        while let Some(piece) = body.try_next().await? {
+            length_bytes += piece.len() as u64;
+            hasher.update(&piece);
+        }
+        Ok(Object { name: name.to_owned(), length_bytes, blake3: hasher.finalize().to_hex().to_string() })
     }
 }

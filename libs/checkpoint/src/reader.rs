@@ -142,19 +142,24 @@ impl Reader {
         self.newest_whole(found.ok_or_else(|| self.not_committed(prefix))? + 1).await
     }
 
+    /// The commit of exactly `step`.
+    pub fn commit_of(&self, step: u64) -> Result<&Commit, ReadError> {
+        let found = self.ledger.commits().iter().rev().find(|commit| commit.step == step);
+        found.ok_or_else(|| self.not_committed(&format!("of step {step}")))
+    }
+
     /// The committed checkpoint of exactly `step`; a damaged one is an error, because another step was not asked for.
     pub async fn at_step(&self, step: u64) -> Result<Loaded, ReadError> {
-        let found = self.ledger.commits().iter().find(|commit| commit.step == step);
-        self.load(found.ok_or_else(|| self.not_committed(&format!("of step {step}")))?).await
+        self.load(self.commit_of(step)?).await
     }
 
     /// Reads every object of a checkpoint and compares it with what was written.
     pub async fn load(&self, commit: &Commit) -> Result<Loaded, ReadError> {
-        let manifest = self.manifest(commit).await?;
+        let manifest = manifest_of(&self.place, commit).await?;
         let mut objects = BTreeMap::new();
         for object in &manifest.objects {
             let path = layout::object(&commit.prefix, &object.name);
-            let bytes = self.read(&path).await?;
+            let bytes = self.place.read(&path).await.map_err(|source| failed_read(&path, source))?;
             if let Some(difference) = object.difference(&bytes) {
                 return Err(Damage { path, difference }.into());
             }
@@ -179,29 +184,49 @@ impl Reader {
         Err(ReadError::NoneWhole { run: self.run.clone(), damages })
     }
 
-    async fn manifest(&self, commit: &Commit) -> Result<Manifest, ReadError> {
-        let path = layout::object(&commit.prefix, layout::MANIFEST);
-        let bytes = self.read(&path).await?;
-        let found = manifest::digest(&bytes);
-        if found != commit.manifest_digest {
-            let written = commit.manifest_digest.clone();
-            return Err(Damage { path, difference: Difference::Digest { found, written } }.into());
-        }
-        Ok(Manifest::from_bytes(&bytes).map_err(|difference| Damage { path, difference })?)
-    }
-
-    async fn read(&self, path: &str) -> Result<Bytes, ReadError> {
-        self.place.read(path).await.map_err(|source| match source {
-            object_store::Error::NotFound { .. } => {
-                Damage { path: path.to_owned(), difference: Difference::Missing }.into()
-            }
-            source => ReadError::Get { path: path.to_owned(), source },
-        })
-    }
-
     fn not_committed(&self, wanted: &str) -> ReadError {
         let steps: Vec<String> = self.ledger.commits().iter().map(|commit| commit.step.to_string()).collect();
         let steps = if steps.is_empty() { "none".to_owned() } else { steps.join(", ") };
         ReadError::NotCommitted { run: self.run.clone(), wanted: wanted.to_owned(), steps }
+    }
+}
+
+/// Reads every object of a committed checkpoint, one piece at a time, and says of each what is wrong with it.
+pub async fn inspect(place: &Place, commit: &Commit) -> Result<Vec<Damage>, ReadError> {
+    let manifest = match manifest_of(place, commit).await {
+        Ok(manifest) => manifest,
+        Err(ReadError::Damaged(damage)) => return Ok(vec![damage]),
+        Err(other) => return Err(other),
+    };
+    let mut damages = Vec::new();
+    for object in &manifest.objects {
+        let path = layout::object(&commit.prefix, &object.name);
+        let difference = match place.measure(&path, &object.name).await.map_err(|source| failed_read(&path, source)) {
+            Ok(found) => object.difference_from(&found),
+            Err(ReadError::Damaged(damage)) => Some(damage.difference),
+            Err(other) => return Err(other),
+        };
+        damages.extend(difference.map(|difference| Damage { path, difference }));
+    }
+    Ok(damages)
+}
+
+async fn manifest_of(place: &Place, commit: &Commit) -> Result<Manifest, ReadError> {
+    let path = layout::object(&commit.prefix, layout::MANIFEST);
+    let bytes = place.read(&path).await.map_err(|source| failed_read(&path, source))?;
+    let found = manifest::digest(&bytes);
+    if found != commit.manifest_digest {
+        let written = commit.manifest_digest.clone();
+        return Err(Damage { path, difference: Difference::Digest { found, written } }.into());
+    }
+    Ok(Manifest::from_bytes(&bytes).map_err(|difference| Damage { path, difference })?)
+}
+
+/// An object that is not there is damage; one that can't be had now is not.
+fn failed_read(path: &str, source: object_store::Error) -> ReadError {
+    let path = path.to_owned();
+    match source {
+        object_store::Error::NotFound { .. } => Damage { path, difference: Difference::Missing }.into(),
+        source => ReadError::Get { path, source },
     }
 }

@@ -21,6 +21,17 @@ pub enum Command {
     Record(Entry),
     /// From now on the rendezvous serves this generation and refuses older ones.
     OpenRendezvous(GenerationNumber),
+    /// Nobody meets in this generation any more: whoever still waits for a peer there is told at once, whoever asks later too.
+    CloseRendezvous {
+        /// The generation that is over.
+        generation: GenerationNumber,
+        /// What ended it, and who was not ready yet.
+        reason: String,
+    },
+    /// Read every byte of a checkpoint and compare it with what was written; `Verified` comes of it.
+    Verify(Commit),
+    /// Delete the objects of these checkpoints, which the journal says are dropped. What is left of them hurts nobody.
+    Delete(Vec<String>),
     /// Send an order to a member. If it is gone, nothing happens: its loss is an event of its own.
     Order(Member, Order),
     /// Start a process for a seat, after a pause.
@@ -166,6 +177,8 @@ pub enum Notice {
     Evaluated(Evaluation),
     /// A checkpoint is committed.
     Committed(Commit),
+    /// Checkpoints are no longer kept; their prefixes.
+    Dropped(Vec<String>),
     /// A clip is broken.
     Quarantined {
         /// Its key.

@@ -103,6 +103,13 @@ pub enum Event {
     },
     /// The journal holds the entry.
     Recorded(Entry),
+    /// A checkpoint was read back.
+    Verified {
+        /// Its prefix.
+        prefix: String,
+        /// What was found.
+        found: Condition,
+    },
     /// The journal could not be written.
     RecordFailed(RecordFailure),
     /// Somebody wants the run to stop in good order.
@@ -153,6 +160,17 @@ pub enum Fault {
     Compute,
     /// An upload failed; training goes on.
     Checkpoint,
+}
+
+/// What reading a checkpoint back has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Every byte is what was written.
+    Whole,
+    /// An object is missing, or not what was written: which, and how.
+    Damaged(String),
+    /// The store did not say.
+    Unknown(String),
 }
 
 /// How a loss was noticed.

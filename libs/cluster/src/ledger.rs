@@ -3,6 +3,10 @@
 //! The journal is a run's only durable state (with the checkpoints that it names). A cold start and a resume are one
 //! path: replay, then go on.
 
+pub mod retention;
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,7 +16,7 @@ use crate::{
 };
 
 /// One entry of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
 pub enum Entry {
     /// The run exists, with this recipe. The first entry; as long as there is no checkpoint it may come again, and
@@ -51,7 +55,21 @@ pub enum Entry {
     },
     /// A checkpoint is real.
     Committed(Commit),
-    /// All steps are done. The last entry.
+    /// The state after so many steps was evaluated.
+    Evaluated {
+        /// Steps applied.
+        step: u64,
+        /// Share classified correctly, 0 to 1.
+        top1: f32,
+        /// Mean loss.
+        loss: f32,
+    },
+    /// These checkpoints are none any more; nothing of them is deleted before this is written.
+    Dropped {
+        /// Their prefixes.
+        checkpoints: Vec<String>,
+    },
+    /// All steps are done. Nothing but `dropped` comes after it.
     Finished {
         /// Steps applied.
         step: u64,
@@ -59,13 +77,24 @@ pub enum Entry {
 }
 
 /// What the journal says, summed up.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Ledger {
     recipe: Option<(String, String)>,
     plan: Option<(DataSet, u64)>,
     generation: GenerationNumber,
     commits: Vec<Commit>,
+    dropped: BTreeSet<String>,
+    scores: BTreeMap<u64, Score>,
     finished: Option<u64>,
+}
+
+/// What an evaluation came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Share classified correctly, 0 to 1.
+    pub top1: f32,
+    /// Mean loss.
+    pub loss: f32,
 }
 
 /// An entry that can't follow the ones before it.
@@ -94,6 +123,10 @@ impl Ledger {
             Entry::Planned { data_set, total_steps } => self.plan_once(data_set, *total_steps)?,
             Entry::Generation { number, .. } => self.raise_generation(*number)?,
             Entry::Committed(commit) => self.add_commit(commit)?,
+            Entry::Evaluated { step, top1, loss } => {
+                self.scores.insert(*step, Score { top1: *top1, loss: *loss });
+            }
+            Entry::Dropped { checkpoints } => self.drop_commits(checkpoints)?,
             Entry::Finished { step } => self.finished = Some(*step),
         }
         Ok(())
@@ -140,6 +173,19 @@ impl Ledger {
         }
     }
 
+    fn drop_commits(&mut self, prefixes: &[String]) -> Result<(), LedgerError> {
+        for prefix in prefixes {
+            let found = self.commits.iter().position(|commit| commit.prefix == *prefix);
+            match found {
+                Some(at) if at + 1 < self.commits.len() => drop(self.commits.remove(at)),
+                Some(_) => return Err(LedgerError(format!("{prefix} is dropped, the newest checkpoint"))),
+                None => return Err(LedgerError(format!("{prefix} is dropped, but it is no checkpoint"))),
+            }
+            self.dropped.insert(prefix.clone());
+        }
+        Ok(())
+    }
+
     /// The recipe's text and digest, once the run is created.
     pub fn recipe(&self) -> Option<(&str, &str)> {
         self.recipe.as_ref().map(|(text, digest)| (text.as_str(), digest.as_str()))
@@ -160,9 +206,19 @@ impl Ledger {
         self.generation
     }
 
-    /// Every committed checkpoint, oldest first.
+    /// Every committed checkpoint that was not dropped, oldest first.
     pub fn commits(&self) -> &[Commit] {
         &self.commits
+    }
+
+    /// Prefixes of the checkpoints that were dropped; what is left of them may be deleted at any time. No name is used twice.
+    pub fn dropped(&self) -> &BTreeSet<String> {
+        &self.dropped
+    }
+
+    /// What the state after `step` steps scored, if it was evaluated.
+    pub fn score(&self, step: u64) -> Option<Score> {
+        self.scores.get(&step).copied()
     }
 
     /// The checkpoint to start from.
@@ -237,6 +293,25 @@ mod tests {
         let second = Commit { step: 42, generation: GenerationNumber(2), prefix: "42-g2".to_owned(), ..first };
         let ledger = Ledger::replay(&[created(), committed(50), Entry::Committed(second.clone())]).expect("consistent");
         assert_eq!(ledger.last_commit(), Some(&second));
+    }
+
+    fn dropped(steps: &[u64]) -> Entry {
+        let prefix = |step: &u64| format!("runs/demo/checkpoints/{step:08}-g1");
+        Entry::Dropped { checkpoints: steps.iter().map(prefix).collect() }
+    }
+
+    #[test]
+    fn what_is_dropped_is_no_checkpoint_any_more() {
+        let entries = [created(), committed(50), committed(100), committed(150), dropped(&[100])];
+        let ledger = Ledger::replay(&entries).expect("consistent");
+        assert_eq!(ledger.commits().iter().map(|commit| commit.step).collect::<Vec<_>>(), [50, 150]);
+        assert!(ledger.dropped().iter().eq(["runs/demo/checkpoints/00000100-g1"]));
+        for (steps, because) in
+            [(100, "it is no checkpoint"), (150, "the newest checkpoint"), (7, "it is no checkpoint")]
+        {
+            let more: Vec<Entry> = entries.iter().cloned().chain([dropped(&[steps])]).collect();
+            assert!(refusal(&more).contains(because), "{steps}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
@@ -14,14 +15,19 @@ use object_store::{
 #[derive(Debug)]
 pub(super) struct Faulty {
     inner: Arc<dyn ObjectStore>,
-    writes_left: AtomicI64,
+    writes_left: Arc<AtomicI64>,
     reads_left: AtomicI64,
     repeat: bool,
 }
 
 impl Faulty {
     fn of(inner: Arc<dyn ObjectStore>, writes: i64, reads: i64, repeat: bool) -> Arc<Self> {
-        Arc::new(Self { inner, writes_left: AtomicI64::new(writes), reads_left: AtomicI64::new(reads), repeat })
+        Arc::new(Self {
+            inner,
+            writes_left: Arc::new(AtomicI64::new(writes)),
+            reads_left: AtomicI64::new(reads),
+            repeat,
+        })
     }
 
     /// Dies after `writes` writes.
@@ -74,7 +80,12 @@ impl ObjectStore for Faulty {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let left = Arc::clone(&self.writes_left);
+        let spent = locations.map(move |location| {
+            spend(&left)?;
+            location
+        });
+        self.inner.delete_stream(spent.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

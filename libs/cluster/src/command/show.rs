@@ -14,6 +14,9 @@ impl fmt::Display for Command {
             Self::Refuse(member, reason) => write!(f, "refuse {member}: {reason}"),
             Self::Record(entry) => write!(f, "record {entry}"),
             Self::OpenRendezvous(generation) => write!(f, "open rendezvous {generation}"),
+            Self::CloseRendezvous { generation, reason } => write!(f, "close rendezvous {generation}: {reason}"),
+            Self::Verify(commit) => write!(f, "verify {}", commit.prefix),
+            Self::Delete(prefixes) => write!(f, "delete {}", prefixes.join(", ")),
             Self::Order(member, order) => write!(f, "order {member}: {order}"),
             Self::Launch { child, after } if after.is_zero() => write!(f, "launch {child}"),
             Self::Launch { child, after } => write!(f, "launch {child} after {after:?}"),
@@ -58,6 +61,8 @@ impl fmt::Display for Entry {
                 }
             }
             Self::Committed(commit) => write!(f, "committed step {}", commit.step),
+            Self::Evaluated { step, .. } => write!(f, "evaluated step {step}"),
+            Self::Dropped { checkpoints } => write!(f, "dropped {}", checkpoints.join(", ")),
             Self::Finished { step } => write!(f, "finished at step {step}"),
         }
     }
@@ -88,6 +93,7 @@ impl fmt::Display for Notice {
             Self::Step(report) => write!(f, "step {}", report.step),
             Self::Evaluated(evaluation) => write!(f, "evaluated epoch {}", evaluation.epoch),
             Self::Committed(commit) => write!(f, "checkpoint of step {} committed: {}", commit.step, commit.prefix),
+            Self::Dropped(prefixes) => write!(f, "checkpoints dropped: {}", prefixes.join(", ")),
             Self::Quarantined { key, reason } => write!(f, "clip {key} is broken: {reason}"),
             Self::SetBack { cause, generation, count, of } => {
                 write!(f, "generation {generation} was set back ({count} of {of}): {cause}")

@@ -76,9 +76,14 @@ impl Run {
 
     /// A worker is gone during a drain.
     pub(super) fn depart(&mut self, member: &Member, in_disorder: bool) {
-        if let Phase::Draining { waits_for, broken, .. } = &mut self.phase {
-            let was_awaited = waits_for.remove(member);
-            *broken |= in_disorder && was_awaited;
+        if let Phase::Draining { generation, waits_for, broken, .. } = &mut self.phase
+            && waits_for.remove(member)
+            && in_disorder
+        {
+            *broken = true;
+            // The generation may not have met yet: whoever is left need not wait for this one.
+            let (generation, reason) = (*generation, format!("{} did not leave in good order", member.name));
+            self.out.push(Command::CloseRendezvous { generation, reason });
         }
         self.try_end_drain();
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{Phase, Run, incident::Weight};
 use crate::{
-    command::{Assembly, Order, Start},
+    command::{Assembly, Command, Order, Start},
     ids::{GenerationNumber, Member},
 };
 
@@ -53,11 +53,24 @@ impl Run {
         survivors.retain(|worker| self.is_present(worker));
         let generation = assembly.generation;
         if std::mem::replace(&mut self.fallen, generation) != generation {
+            self.close_rendezvous(generation);
             for worker in &survivors {
                 self.order(worker, Order::Halt { generation, after_step: false });
             }
         }
         self.phase = Phase::Halting { assembly, since, waits_for: survivors };
+    }
+
+    /// Whoever waits for a peer in the generation's rendezvous need not sit out its deadline.
+    fn close_rendezvous(&mut self, generation: GenerationNumber) {
+        let mut reason =
+            self.incident.as_ref().map_or_else(|| self.why.clone(), |incident| incident.cause().to_owned());
+        if let Phase::Forming { assembly, formed, .. } = &self.phase {
+            let missing = assembly.workers.iter().filter(|worker| !formed.contains(*worker));
+            let names: Vec<&str> = missing.map(|worker| worker.name.as_str()).collect();
+            reason = format!("{reason}; not ready yet: {}", names.join(", "));
+        }
+        self.out.push(Command::CloseRendezvous { generation, reason });
     }
 
     /// A worker has stopped and says what it holds. Where that was asked for after a step, the others have stopped after

@@ -88,6 +88,11 @@ impl Run {
 }
 
 impl Incident {
+    /// What the reports say so far: who and what.
+    pub(super) fn cause(&self) -> &str {
+        &self.cause
+    }
+
     /// A worker could not get clips.
     pub(super) fn blame_data(&mut self, sentence: &str) {
         self.data_fault.get_or_insert_with(|| sentence.to_owned());

@@ -15,6 +15,7 @@ mod gathering;
 mod halting;
 mod incident;
 mod phase;
+mod pruning;
 mod stepping;
 mod trouble;
 
@@ -27,13 +28,14 @@ use crate::{
     command::{Command, Notice, Order},
     event::{Event, RecordFailure, Role},
     ids::{GenerationNumber, Member, MemberName},
-    ledger::{Entry, Ledger},
+    ledger::{Entry, Ledger, retention::Retention},
     limits::Limits,
     recipe::Recipe,
     report::DataSet,
 };
 
 use incident::Incident;
+use pruning::Pruning;
 
 pub use phase::Phase;
 
@@ -50,6 +52,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Setbacks that the run survives without getting further: a new commit, or a start further on than any before.
     pub restarts: u32,
+    /// Which checkpoints are kept; `None`: all.
+    pub retention: Option<Retention>,
 }
 
 /// The state of a run. `now` is the time since an arbitrary start, never going back.
@@ -83,6 +87,7 @@ pub struct Run {
     planning: Option<DataSet>,
     /// Generation and step of the commit that is being written.
     committing: Option<(GenerationNumber, u64)>,
+    pruning: Pruning,
     applied_step: u64,
     /// Why the next generation will be formed.
     why: String,
@@ -142,6 +147,7 @@ impl Run {
             setbacks: 0,
             planning: None,
             committing: None,
+            pruning: Pruning::default(),
             why,
             changed_at: Duration::ZERO,
             told_at: Duration::ZERO,
@@ -169,11 +175,7 @@ impl Run {
             Event::Formed { member, generation, step } => self.form(member, generation, step),
             Event::Held { member, generation, step } => self.hold(member, generation, step, now),
             Event::StepDone(report) => self.step(report),
-            Event::Evaluated(evaluation) => {
-                if self.phase.is_current(evaluation.generation) {
-                    self.tell(Notice::Evaluated(evaluation));
-                }
-            }
+            Event::Evaluated(evaluation) => self.evaluate(evaluation),
             Event::Stored(stored) => self.store(stored),
             Event::Quarantined { key, reason } => self.tell(Notice::Quarantined { key, reason }),
             Event::Failed { member, generation, fault, message } => {
@@ -183,6 +185,7 @@ impl Run {
             Event::Leaving { member, .. } => self.leave(&member, now),
             Event::Lost { member, loss } => self.lose(&member, loss, now),
             Event::ChildEnded { child, end } => self.end_child(&child, &end, now),
+            Event::Verified { prefix, found } => self.verified(prefix, found),
             Event::Recorded(entry) => self.record(&entry, now),
             Event::RecordFailed(failure) => self.fail_record(failure),
             Event::DrainAsked { by } => self.drain(by, now),
@@ -223,8 +226,9 @@ impl Run {
             }
             Entry::Generation { number, .. } => self.announce(*number, now),
             Entry::Committed(commit) => self.confirm(commit, now),
+            Entry::Dropped { checkpoints } => self.delete(checkpoints),
             Entry::Finished { step } => self.stop(0, format!("trained: all {step} steps are done")),
-            Entry::Created { .. } | Entry::Opened { .. } => {}
+            Entry::Created { .. } | Entry::Opened { .. } | Entry::Evaluated { .. } => {}
         }
     }
 

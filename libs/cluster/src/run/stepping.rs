@@ -8,7 +8,7 @@ use crate::{
     event::Stored,
     ids::{GenerationNumber, Member},
     ledger::Entry,
-    report::{Commit, StepReport},
+    report::{Commit, Evaluation, StepReport},
 };
 
 impl Run {
@@ -31,6 +31,18 @@ impl Run {
             self.applied_step = report.step;
             self.tell(Notice::Step(report));
         }
+    }
+
+    /// A score that is no number is shown, but decides nothing.
+    pub(super) fn evaluate(&mut self, evaluation: Evaluation) {
+        if !self.phase.is_current(evaluation.generation) {
+            return;
+        }
+        let Evaluation { step, top1, loss, .. } = evaluation;
+        if top1.is_finite() && loss.is_finite() {
+            self.out.push(Command::Record(Entry::Evaluated { step, top1, loss }));
+        }
+        self.tell(Notice::Evaluated(evaluation));
     }
 
     /// A checkpoint's objects are there. It counts if the present generation goes on from the one that wrote it, even if
@@ -66,6 +78,7 @@ impl Run {
         self.get_further(commit.step);
         self.tell(Notice::Committed(commit.clone()));
         self.send_commit(commit);
+        self.prune();
         match self.phase {
             Phase::Gathering { .. } => self.try_form(now),
             Phase::Draining { .. } => self.try_end_drain(),

@@ -12,6 +12,7 @@ use crate::{
 mod drains;
 mod failures;
 mod halts;
+mod prunes;
 mod starts;
 mod storms;
 
@@ -44,7 +45,8 @@ impl Scene {
 
     fn with(change: impl FnOnce(&mut Policy)) -> Self {
         let limits = Limits::from_patience(Duration::from_secs(10)).expect("the default works");
-        let mut policy = Policy { workers: 2, min_workers: 2, children: Vec::new(), limits, restarts: 3 };
+        let mut policy =
+            Policy { workers: 2, min_workers: 2, children: Vec::new(), limits, restarts: 3, retention: None };
         change(&mut policy);
         let mut ledger = Ledger::default();
         ledger.apply(&created()).expect("the first entry");

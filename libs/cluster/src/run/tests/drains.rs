@@ -50,7 +50,11 @@ fn a_worker_that_dies_in_a_drain_does_not_hold_it() {
     let mut scene = Scene::training();
     scene.stepped(1, 12);
     asked(&mut scene);
-    scene.lost("worker-1", Loss::Broken);
+    assert_eq!(
+        scene.lost("worker-1", Loss::Broken),
+        ["close rendezvous 1: worker-1 did not leave in good order"],
+        "a group that still forms need not wait for it"
+    );
     let shown = scene.failed("worker-0", 1, Fault::Collective, "peer gone");
     assert_eq!(
         shown.last().map(String::as_str),
@@ -101,7 +105,7 @@ fn a_worker_that_leaves_by_itself_is_no_setback() {
     let mut scene = Scene::training_children();
     scene.stored(1, 12);
     scene.committed(1, 12);
-    assert_eq!(left(&mut scene, "worker-1"), ["order worker-0/a: halt 1"]);
+    assert_eq!(left(&mut scene, "worker-1"), ["close rendezvous 1: worker-1 left", "order worker-0/a: halt 1"]);
     assert_eq!(scene.ended("worker-1", Exit::Code(0), ""), ["launch worker-1"]);
     scene.held("worker-0", 1, 12);
     let shown = scene.worker("worker-1/b");

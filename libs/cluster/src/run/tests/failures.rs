@@ -25,7 +25,11 @@ fn an_older_generation_is_not_heard() {
 #[test]
 fn the_cause_is_named_not_its_echo() {
     let mut scene = Scene::training_children();
-    let halts = ["order worker-0/a: halt 1", "order worker-1/a: halt 1"];
+    let halts = [
+        "close rendezvous 1: worker-0: connection closed by peer",
+        "order worker-0/a: halt 1",
+        "order worker-1/a: halt 1",
+    ];
     assert_eq!(scene.failed("worker-0", 1, Fault::Collective, "connection closed by peer"), halts);
     scene.lost("worker-1", Loss::Broken);
     scene.held("worker-0", 1, 12);
@@ -121,7 +125,10 @@ fn a_worker_lost_while_its_generation_is_written_is_not_announced() {
 #[test]
 fn a_silent_child_is_killed_and_its_end_is_no_news() {
     let mut scene = Scene::training_children();
-    assert_eq!(scene.lost("worker-1", Loss::Silent), ["kill worker-1", "order worker-0/a: halt 1"]);
+    assert_eq!(
+        scene.lost("worker-1", Loss::Silent),
+        ["kill worker-1", "close rendezvous 1: worker-1 is silent for 10s", "order worker-0/a: halt 1"]
+    );
     assert_eq!(scene.ended("worker-1", Exit::Signal(9), "x"), ["launch worker-1"]);
     assert_eq!(scene.after(0.5), ["tell generation 1 was set back (1 of 3): worker-1 is silent for 10s"]);
 }
@@ -229,7 +236,12 @@ fn a_newer_process_takes_the_seat() {
     let mut scene = Scene::training();
     assert_eq!(
         scene.worker("worker-1/b"),
-        ["order worker-1/a: stop 75: worker-1/b has taken your seat", "order worker-0/a: halt 1", "welcome worker-1/b"]
+        [
+            "order worker-1/a: stop 75: worker-1/b has taken your seat",
+            "close rendezvous 1: worker-1 was replaced by a newer process",
+            "order worker-0/a: halt 1",
+            "welcome worker-1/b"
+        ]
     );
     assert_eq!(scene.held("worker-0", 1, 2), ["record generation 2 of 2 workers from worker-0/a"]);
     let told = "tell generation 1 was set back (1 of 3): worker-1 was replaced by a newer process";
@@ -259,7 +271,11 @@ fn who_is_not_ready_in_time_is_out() {
     scene.formed("worker-0", 1);
     assert_eq!(
         scene.after(61.0),
-        ["order worker-1/a: stop 75: worker-1 was not ready within 60s", "order worker-0/a: halt 1"]
+        [
+            "order worker-1/a: stop 75: worker-1 was not ready within 60s",
+            "close rendezvous 1: worker-1 was not ready within 60s; not ready yet: worker-1",
+            "order worker-0/a: halt 1"
+        ]
     );
     assert_eq!(scene.after(0.5)[0], "tell generation 1 was set back (1 of 3): worker-1 was not ready within 60s");
 }

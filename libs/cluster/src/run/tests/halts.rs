@@ -6,7 +6,10 @@ use super::*;
 fn a_survivor_goes_on_alone_where_it_is_and_takes_the_other_in_after_a_step() {
     let mut scene = Scene::training_two_or_one();
     scene.stepped(1, 12);
-    assert_eq!(scene.lost("worker-1", Loss::Broken), ["order worker-0/a: halt 1"]);
+    assert_eq!(
+        scene.lost("worker-1", Loss::Broken),
+        ["close rendezvous 1: worker-1 is gone: its connection broke", "order worker-0/a: halt 1"]
+    );
     // At once: neither the cause nor the other worker is waited for.
     assert_eq!(scene.held("worker-0", 1, 13), ["record generation 2 of 1 worker from worker-0/a"]);
     assert_eq!(
@@ -99,7 +102,14 @@ fn the_source_is_asked_again_when_its_generation_does_not_form() {
     scene.held("worker-0", 1, 8);
     scene.worker("worker-1/b");
     scene.recorded(2, &["worker-0", "worker-1/b"]);
-    assert_eq!(scene.lost("worker-1/b", Loss::Broken), ["order worker-0/a: halt 2"]);
+    assert_eq!(
+        scene.lost("worker-1/b", Loss::Broken),
+        [
+            "close rendezvous 2: worker-1 is gone: its connection broke; not ready yet: worker-0, worker-1",
+            "order worker-0/a: halt 2"
+        ],
+        "nobody sits out the wait for a peer that is gone"
+    );
     scene.held("worker-0", 2, 8);
     let shown = scene.worker("worker-1/c");
     assert_eq!(shown, ["welcome worker-1/c", "record generation 3 of 2 workers from worker-0/a"]);
@@ -168,7 +178,7 @@ fn workers_that_were_asked_to_stop_after_a_step_but_lose_one_stop_at_once() {
     scene.formed("worker-0", 2);
     scene.formed("worker-1", 2);
     scene.worker("worker-2");
-    assert_eq!(scene.lost("worker-1", Loss::Broken), ["order worker-0/a: halt 2"]);
+    assert_eq!(scene.lost("worker-1", Loss::Broken)[1..], ["order worker-0/a: halt 2"]);
     assert_eq!(scene.held("worker-0", 2, 9), ["record generation 3 of 2 workers from worker-0/a"]);
 }
 

@@ -64,6 +64,7 @@ impl MetricsLog {
             Notice::Formed { generation, step } => {
                 self.write("formed", json!({ "generation": generation, "step": step }));
             }
+            Notice::Dropped(prefixes) => self.write("dropped", json!({ "checkpoints": prefixes })),
             Notice::Waiting { .. } | Notice::Draining { .. } | Notice::Warning(_) => {}
         }
     }
