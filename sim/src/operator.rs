@@ -78,8 +78,8 @@ async fn close(world: &Rc<World>) {
     if timeout(patience * 2, all_ended()).await.is_err() {
         // An older coordinator that only waits for members writes nothing, so it does not find itself fenced.
         stop_coordinators(world, |_| true);
-        // A worker that finds no coordinator any more looks for one three times `patience`.
-        let _ = timeout(patience * 4, all_ended()).await;
+        // It may wait `drain` for what it needs; a worker that finds no coordinator looks for one three times `patience`.
+        let _ = timeout(world.scenario.limits.drain + patience * 4, all_ended()).await;
     }
     let running = world.processes();
     let running: Vec<&Process> = running.iter().map(|process| &**process).collect();
