@@ -1,11 +1,13 @@
-//! A coordinator that ends with 0 leaves every step that it heard of in a checkpoint.
+//! A coordinator that ends with 0 leaves every step that it heard of, while it listened, in a checkpoint. What a generation
+//! says once it is given up is not taken in: then the steps' end is known no better than if the message had been lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use cluster::{
-    command::{Command, Order},
+    command::{Command, Notice, Order},
     event::Event,
-    ids::GenerationNumber,
+    ids::{GenerationNumber, Member},
+    run::Phase,
 };
 
 use super::Invariant;
@@ -15,14 +17,18 @@ use crate::facts::Fact;
 #[derive(Default)]
 pub struct CleanStopLosesNothing {
     applied: BTreeMap<u32, (GenerationNumber, u64)>,
+    /// Members that were to say what they hold, by coordinator.
+    awaited: BTreeMap<u32, Vec<Member>>,
 }
 
 impl CleanStopLosesNothing {
     /// What a member says about its steps.
-    fn learn(&mut self, coordinator: u32, event: &Event) {
+    fn learn(&mut self, coordinator: u32, event: &Event, commands: &[Command]) {
+        let is_told = |command: &Command| matches!(command, Command::Tell(Notice::Step(_)));
+        let is_awaited = |member: &Member| self.awaited.get(&coordinator).is_some_and(|all| all.contains(member));
         let (generation, step) = match event {
-            Event::StepDone(report) => (report.generation, report.step),
-            Event::Held { generation, step: Some(step), .. } => (*generation, *step),
+            Event::StepDone(report) if commands.iter().any(is_told) => (report.generation, report.step),
+            Event::Held { member, generation, step: Some(step) } if is_awaited(member) => (*generation, *step),
             _ => return,
         };
         if let Some((present, applied)) = self.applied.get_mut(&coordinator)
@@ -40,7 +46,12 @@ impl Invariant for CleanStopLosesNothing {
 
     fn hear(&mut self, fact: &Fact<'_>, _: Duration) -> Result<(), String> {
         let Fact::Decided { coordinator, event, commands, run, .. } = fact else { return Ok(()) };
-        self.learn(coordinator.number, event);
+        self.learn(coordinator.number, event, commands);
+        let awaited = match run.phase() {
+            Phase::Halting { waits_for, .. } => waits_for.iter().cloned().collect(),
+            _ => Vec::new(),
+        };
+        self.awaited.insert(coordinator.number, awaited);
         for command in *commands {
             match command {
                 Command::Order(_, Order::Sit(seat)) => {
