@@ -23,7 +23,7 @@ use sim::{Outcome, Scenario, live};
     name = "fuzz",
     after_help = "\
 examples:
-  fuzz --seeds 1000               seeds 0 to 999; about 20 s on one core
+  fuzz --seeds 1000               seeds 0 to 999; about 10 s on one core
   fuzz --minutes 30 --start 5000  as many as there is time for
   fuzz --seed 1544 --trace        one seed, every event of it"
 )]
