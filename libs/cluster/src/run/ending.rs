@@ -19,9 +19,9 @@ impl Run {
                 self.tell(Notice::Draining { by });
             }
             // What the workers hold is in no checkpoint: their next generation leaves one.
-            Phase::Training { .. } | Phase::Halting { .. } => self.wish_to_stop(by),
+            Phase::Training { .. } | Phase::Halting { .. } => self.wish_to_stop(by, now),
             Phase::Gathering { .. } | Phase::Recording { .. } if !self.held.is_empty() => {
-                self.wish_to_stop(by);
+                self.wish_to_stop(by, now);
                 self.try_form(now);
             }
             Phase::Gathering { .. } | Phase::Recording { .. } => self.stop_idle(&by),
@@ -38,9 +38,18 @@ impl Run {
         self.phase = Phase::Draining { since: now, generation, waits_for, broken: false, trained: false };
     }
 
-    fn wish_to_stop(&mut self, by: String) {
-        self.wish = Some(by.clone());
+    fn wish_to_stop(&mut self, by: String, now: Duration) {
+        self.wish = Some((by.clone(), now));
         self.tell(Notice::Draining { by });
+    }
+
+    /// The generation that was to leave a checkpoint can't be formed in time.
+    pub(super) fn expire_wish(&mut self, now: Duration) {
+        let limit = self.policy.limits.drain;
+        if let Some((by, _)) = self.wish.take_if(|(_, since)| now > *since + limit) {
+            let whom = self.waits_for();
+            self.stop_idle(&format!("{by}; waited {limit:?} in vain for {whom}"));
+        }
     }
 
     /// Stops a run that nobody holds a state of.

@@ -95,6 +95,7 @@ impl Run {
     pub(super) fn tick_gathering(&mut self, now: Duration) {
         self.try_form(now);
         let Phase::Gathering { since } = self.phase else { return };
+        self.expire_wish(now);
         let limits = self.policy.limits;
         if !self.children.is_empty() && now > self.changed_at + limits.join {
             let whom = self.waits_for();
@@ -139,7 +140,7 @@ impl Run {
         if self.must_settle() || (!has_survivors && self.committing.is_some()) {
             return;
         }
-        if let (Some(by), false) = (&self.wish, has_survivors) {
+        if let (Some((by, _)), false) = (&self.wish, has_survivors) {
             return self.stop_idle(&by.clone());
         }
         let Some(data_set) = self.ledger.data_set().cloned() else { return };
@@ -204,6 +205,6 @@ impl Run {
         if self.wish.take().is_some() {
             return self.begin_drain(&assembly, now);
         }
-        self.phase = Phase::Forming { assembly, since: now, formed: BTreeSet::new() };
+        self.phase = Phase::Forming { assembly, since: now, formed: BTreeSet::new(), trained: BTreeSet::new() };
     }
 }

@@ -85,6 +85,8 @@ impl Run {
         }
         let Phase::Halting { assembly, waits_for, .. } = &mut self.phase else { return };
         if assembly.generation == generation && waits_for.remove(&member) {
+            // The report of a step may have been lost with rank 0.
+            self.applied_step = self.applied_step.max(step.unwrap_or(0));
             self.held.extend(step.map(|step| (member, step)));
             self.try_end_halt(now);
         }

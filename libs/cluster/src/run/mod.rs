@@ -82,8 +82,8 @@ pub struct Run {
     setbacks: u32,
     /// The furthest state that survived a failure or is committed.
     kept_step: u64,
-    /// Somebody wants the run to stop, but nobody steps: the next generation does so, at once.
-    wish: Option<String>,
+    /// Somebody wants the run to stop, and since when, but nobody steps: the next generation does so, at once.
+    wish: Option<(String, Duration)>,
     planning: Option<DataSet>,
     /// Generation and step of the commit that is being written.
     committing: Option<(GenerationNumber, u64)>,

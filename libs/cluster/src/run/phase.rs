@@ -28,6 +28,8 @@ pub enum Phase {
         since: Duration,
         /// Who is ready.
         formed: BTreeSet<Member>,
+        /// Who has done all steps by then: where none is left to do, one says so before another says that it is ready.
+        trained: BTreeSet<Member>,
     },
     /// Steps are made.
     Training {

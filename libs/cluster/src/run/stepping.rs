@@ -1,6 +1,6 @@
 //! What a generation does: form, step, store, finish.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{Phase, Run};
 use crate::{
@@ -13,14 +13,14 @@ use crate::{
 
 impl Run {
     pub(super) fn form(&mut self, member: Member, generation: GenerationNumber, step: u64) {
-        let Phase::Forming { assembly, formed, .. } = &mut self.phase else { return };
+        let Phase::Forming { assembly, formed, trained, .. } = &mut self.phase else { return };
         if assembly.generation != generation || !assembly.workers.contains(&member) {
             return;
         }
         formed.insert(member);
         if formed.len() == assembly.workers.len() {
-            let assembly = Arc::clone(assembly);
-            self.phase = Phase::Training { assembly, trained: BTreeSet::new(), pausing: false };
+            let (assembly, trained) = (Arc::clone(assembly), std::mem::take(trained));
+            self.phase = Phase::Training { assembly, trained, pausing: false };
             self.tell(Notice::Formed { generation, step });
             self.take_newcomers();
         }
@@ -101,6 +101,9 @@ impl Run {
 
     pub(super) fn train_through(&mut self, member: Member, generation: GenerationNumber, step: u64) {
         match &mut self.phase {
+            Phase::Forming { assembly, trained, .. } if assembly.generation == generation => {
+                trained.insert(member);
+            }
             Phase::Training { assembly, trained, .. } if assembly.generation == generation => {
                 trained.insert(member);
                 if assembly.workers.iter().all(|worker| trained.contains(worker)) {

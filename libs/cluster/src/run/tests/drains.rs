@@ -124,3 +124,40 @@ fn children_that_end_after_the_end_are_left_alone() {
         Some("end 75: stopped, but not every worker left in good order; there is no checkpoint yet")
     );
 }
+
+#[test]
+fn a_drain_that_finds_no_loader_ends_in_time() {
+    let mut scene = Scene::training_two_or_one();
+    scene.stepped(1, 12);
+    scene.lost("loader-0", Loss::Broken);
+    scene.held("worker-0", 1, 12);
+    scene.held("worker-1", 1, 12);
+    assert!(scene.is_gathering());
+    assert_eq!(asked(&mut scene), ["tell stopping in good order (Ctrl-C)"]);
+    // Others may still come: that does not put it off.
+    scene.after(59.0);
+    scene.worker("worker-2");
+    assert!(scene.is_gathering());
+    assert_eq!(
+        scene.after(2.0).last().map(String::as_str),
+        Some(
+            "end 75: stopped (Ctrl-C; waited 60s in vain for a loader that has opened the data), but the last 12 steps \
+             are in no checkpoint; there is no checkpoint yet"
+        )
+    );
+}
+
+#[test]
+fn a_step_that_only_its_holders_told_of_is_missed_when_they_are_gone() {
+    let mut scene = Scene::training();
+    scene.stepped(1, 12);
+    // Rank 0 died with its report of step 13 unsent.
+    scene.lost("worker-0", Loss::Broken);
+    scene.held("worker-1", 1, 13);
+    scene.lost("worker-1", Loss::Broken);
+    let shown = asked(&mut scene);
+    assert_eq!(
+        shown.last().map(String::as_str),
+        Some("end 75: stopped (Ctrl-C), but the last 13 steps are in no checkpoint; there is no checkpoint yet")
+    );
+}

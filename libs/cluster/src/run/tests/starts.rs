@@ -146,3 +146,20 @@ fn a_resumed_run_goes_on_from_its_last_commit() {
     scene.loader("loader-0");
     assert_eq!(scene.data("loader-0"), ["record generation 5 of 1 worker from c/5-g4"]);
 }
+
+#[test]
+fn a_worker_may_be_through_before_another_says_that_it_is_ready() {
+    let mut scene = Scene::new(2);
+    scene.loader("loader-0");
+    scene.data("loader-0");
+    scene.planned();
+    scene.worker("worker-0");
+    scene.worker("worker-1");
+    scene.recorded(1, &["worker-0", "worker-1"]);
+    let trained = |name: &str| Event::Trained { member: member(name), generation: GenerationNumber(1), step: 7 };
+    scene.formed("worker-1", 1);
+    // Streams of two members are in no order: the other's `Formed` is still on its way.
+    assert_eq!(scene.on(trained("worker-1")), Vec::<String>::new());
+    scene.formed("worker-0", 1);
+    assert_eq!(scene.on(trained("worker-0")), ["record finished at step 7"]);
+}
