@@ -213,6 +213,8 @@ impl Coordinator {
             }
             Command::Record(entry) => drop(self.keeper.try_send(entry)),
             Command::OpenRendezvous(generation) => self.port.rendezvous.open(generation),
+            Command::CloseRendezvous { generation, .. } => self.port.rendezvous.close(generation),
+            Command::Verify(_) | Command::Delete(_) => unreachable!("the policy keeps every checkpoint"),
             Command::Order(member, order) => {
                 if matches!(order, Order::Stop { .. }) {
                     self.part_with(&member);
@@ -301,5 +303,6 @@ fn policy(world: &World) -> Policy {
         children: if scenario.deployment == Deployment::Local { seats.collect() } else { Vec::new() },
         limits: scenario.limits,
         restarts: 3,
+        retention: None,
     }
 }

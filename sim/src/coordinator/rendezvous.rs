@@ -32,8 +32,15 @@ impl Rendezvous {
             pipes: RefCell::default(),
         };
         if let Some(old) = self.current.replace(Some(Rc::new(group))) {
-            old.is_over.set(true);
-            old.changed.notify_waiters();
+            old.end();
+        }
+    }
+
+    /// Nobody meets in this generation any more.
+    pub fn close(&self, generation: GenerationNumber) {
+        if let Some(group) = self.group(generation) {
+            self.current.replace(None);
+            group.end();
         }
     }
 
@@ -126,6 +133,12 @@ async fn find(
 }
 
 impl Group {
+    /// Whoever still waits for others is told.
+    fn end(&self) {
+        self.is_over.set(true);
+        self.changed.notify_waiters();
+    }
+
     fn arrive(&self, world: &World, (rank, size): (u32, u32), process: &Rc<Process>) {
         let mut arrived = self.arrived.borrow_mut();
         arrived.insert(rank, Rc::clone(process));
