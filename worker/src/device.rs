@@ -2,10 +2,9 @@
 //!
 //! Everything here blocks and runs on the device's own thread.
 
-pub mod export;
+mod files;
 pub mod forward;
 mod gpu;
-pub mod import;
 pub mod measure;
 pub mod memory;
 pub mod network;
@@ -14,6 +13,8 @@ mod recipe;
 pub mod redundancy;
 mod rendezvous;
 mod state;
+
+pub use files::{export, import};
 
 use std::net::{ToSocketAddrs, UdpSocket};
 use std::sync::Arc;

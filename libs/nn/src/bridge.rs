@@ -1,5 +1,6 @@
 //! The C++ half of this crate (`bridge/`): how tensors and errors come across, and where its loops apply.
 
+pub mod gpu;
 pub(crate) mod packed;
 
 use std::ffi::{CStr, c_char, c_int, c_void};

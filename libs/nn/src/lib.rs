@@ -19,7 +19,6 @@ mod conv;
 mod conv_unit;
 mod dynamic;
 mod fixed;
-pub mod gpu;
 mod head;
 mod init;
 mod macs;
@@ -27,6 +26,7 @@ mod params;
 mod residual;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
+pub use bridge::gpu;
 pub use conv::{Conv, ConvConfig};
 pub use conv_unit::{ConvUnit, ConvUnitConfig};
 pub use dynamic::{

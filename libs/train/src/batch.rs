@@ -54,7 +54,6 @@ fn wrong_label(labels: &[i64], classes: i64) -> Option<String> {
 pub struct StagedBatch {
     bytes_nthwc: Tensor,
     labels_n: Tensor,
-    /// What [`ClipBatch::problem`] asks about.
     shape: [usize; 5],
     labels: Vec<i64>,
 }
@@ -73,14 +72,33 @@ impl StagedBatch {
         let labels_n = gpu::stage(&Tensor::from_slice(&batch.labels), device);
         Ok(Self { bytes_nthwc, labels_n, shape: batch.shape, labels: batch.labels.clone() })
     }
+}
 
+/// What a step asks a lane's batch before it takes it.
+pub(crate) trait LaneBatch {
     /// Number of clips.
-    pub(crate) fn clips(&self) -> usize {
+    fn clips(&self) -> usize;
+
+    /// What is wrong with it for a network of `classes` classes, if anything.
+    fn problem(&self, classes: i64) -> Option<String>;
+}
+
+impl LaneBatch for ClipBatch {
+    fn clips(&self) -> usize {
         self.shape[0]
     }
 
-    /// What is wrong with it for a network of `classes` classes, if anything.
-    pub(crate) fn problem(&self, classes: i64) -> Option<String> {
+    fn problem(&self, classes: i64) -> Option<String> {
+        Self::problem(self, classes)
+    }
+}
+
+impl LaneBatch for StagedBatch {
+    fn clips(&self) -> usize {
+        self.shape[0]
+    }
+
+    fn problem(&self, classes: i64) -> Option<String> {
         wrong_label(&self.labels, classes)
     }
 }

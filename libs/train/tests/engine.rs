@@ -8,8 +8,8 @@ use collective::{Address, Group, Member, MemoryStore};
 use models::{ClipShape, ModelConfig};
 use tch::Device;
 use train::{
-    ClipBatch, Curve, Lambda, MixConfig, OptimConfig, OptimKind, Pixels, Saved, Snapshot, Stage, StepReport,
-    TrainConfig, TrainError, Trainer, Wish,
+    ClipBatch, Curve, Lambda, MixConfig, OptimConfig, OptimKind, Pixels, Saved, Snapshot, Stage, StagedBatch,
+    StepReport, TrainConfig, TrainError, Trainer, Wish,
 };
 
 const CLIP: ClipShape = ClipShape { frames: 4, height: 16, width: 16 };
@@ -166,6 +166,22 @@ fn on_workers<R: Send>(
 }
 
 const KINDS: [OptimKind; 3] = [OptimKind::Sgd, OptimKind::AdamW, OptimKind::Lars];
+
+#[test]
+fn batches_that_were_staged_before_are_the_same_step() {
+    let (mut plain, mut staged) = (trainer(config(2)), trainer(config(2)));
+    for step in 0..3 {
+        let batches = lane_batches(step, 0..2);
+        plain.step(&batches, Wish::default()).expect("a step");
+        let ahead = std::thread::spawn(move || batches.iter().map(|b| StagedBatch::new(b, Device::Cpu)).collect());
+        let ahead: Result<Vec<_>, _> = ahead.join().expect("no panic");
+        staged.step_staged(&ahead.expect("good batches"), Wish::default()).expect("a step");
+    }
+    assert!(bytes(&plain) == bytes(&staged));
+    let broken = ClipBatch { labels: vec![0], ..batch(1, 4) };
+    let error = StagedBatch::new(&broken, Device::Cpu).expect_err("it has four clips").to_string();
+    assert!(error.contains("4 clips, but 1 labels"), "{error}");
+}
 
 #[test]
 fn two_workers_end_with_the_bytes_of_one() {

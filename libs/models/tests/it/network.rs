@@ -1,6 +1,7 @@
 //! The forward passes of whole networks.
 
-use models::{Axes, Dynamic, Mode, ModelConfig, Network, Policy, PolicyPlan};
+use models::gpu::Precision;
+use models::{Axes, Dynamic, Mode, ModelConfig, Network, Pass, Policy, PolicyPlan};
 use tch::{Device, Kind, Tensor};
 
 use crate::{build, clip, clips, relative_error, seeded, small};
@@ -63,6 +64,27 @@ fn every_trained_parameter_gets_a_gradient() {
         let gradient = param.tensor.grad();
         assert!(gradient.defined(), "{} has no gradient", param.name);
         assert!(gradient.abs().sum(Kind::Double).double_value(&[]) > 0.0, "{} has a zero gradient", param.name);
+    }
+}
+
+/// Features in bfloat16, everything else in single precision: the pass is the same but for their rounding, and what is learned from
+/// it is in single precision.
+#[test]
+fn features_in_bfloat16_cost_rounding_alone() {
+    let network = build(&small(|_| ()), clip(8, 32));
+    let clips = clips([4, 3, 8, 32, 32]);
+    let pass = |precision| {
+        // By running statistics: those of four clips, one position each, would be about rounding.
+        let pass = Pass { precision, ..Pass::new(false, &Policy::Soft) };
+        network.forward_pass(&clips, pass).logits_nk
+    };
+    let (whole, rounded) = (pass(Precision::Fp32), pass(Precision::Bf16));
+    assert_eq!(rounded.kind(), Kind::Float);
+    let error = ((&rounded - &whole).norm() / whole.norm()).double_value(&[]);
+    assert!((1e-5..0.1).contains(&error), "{error}");
+    rounded.square().sum(Kind::Float).backward();
+    for param in network.params().trained() {
+        assert_eq!(param.tensor.grad().kind(), Kind::Float, "{}", param.name);
     }
 }
 

@@ -26,7 +26,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Batch`] if a lane's clips don't fit.
     pub fn refresh_batch(&mut self, lane_batches: &[ClipBatch]) -> Result<(), TrainError> {
-        self.check_batches("refresh_batch", lane_batches, (ClipBatch::clips, ClipBatch::problem))?;
+        self.check_batches("refresh_batch", lane_batches)?;
         let (policy, precision) = (self.training_policy(), self.config.optim.precision);
         let moments = lane_batches.iter().map(|batch| {
             tch::no_grad(|| {

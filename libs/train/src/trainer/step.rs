@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Trainer, guard, with_peers};
 use crate::TrainError;
-use crate::batch::{ClipBatch, StagedBatch};
+use crate::batch::{ClipBatch, LaneBatch, StagedBatch};
 use crate::lanes::TreeSum;
 use crate::mix::Targets;
 use crate::optim::Rates;
@@ -27,7 +27,7 @@ impl Trainer {
     /// Nothing of the state has changed then. [`TrainError::Batch`] comes before the group is used; after
     /// [`TrainError::Collective`] the group is lost.
     pub fn step(&mut self, lane_batches: &[ClipBatch], wish: Wish) -> Result<StepReport, TrainError> {
-        self.check_batches("step", lane_batches, (ClipBatch::clips, ClipBatch::problem))?;
+        self.check_batches("step", lane_batches)?;
         let staged = lane_batches.iter().map(|batch| StagedBatch::new(batch, self.device));
         self.step_staged(&staged.collect::<Result<Vec<_>, _>>()?, wish)
     }
@@ -38,7 +38,7 @@ impl Trainer {
     /// As [`Trainer::step`].
     pub fn step_staged(&mut self, lane_batches: &[StagedBatch], wish: Wish) -> Result<StepReport, TrainError> {
         let started = Instant::now();
-        self.check_batches("step", lane_batches, (StagedBatch::clips, StagedBatch::problem))?;
+        self.check_batches("step", lane_batches)?;
         // Batches of a refresh that nobody finished passed other weights than those to come.
         self.refresh = None;
         let rates = self.schedule.at(self.step);
@@ -65,12 +65,7 @@ impl Trainer {
         }
     }
 
-    pub(super) fn check_batches<B>(
-        &self,
-        call: &'static str,
-        lane_batches: &[B],
-        (clips, problem): (fn(&B) -> usize, fn(&B, i64) -> Option<String>),
-    ) -> Result<(), TrainError> {
+    pub(super) fn check_batches<B: LaneBatch>(&self, call: &'static str, lane_batches: &[B]) -> Result<(), TrainError> {
         if self.peers.is_none() && self.lanes.len() != self.config.lanes as usize {
             let problem = format!("can't be done: this worker carries lanes {:?} and has no group", self.lanes);
             return Err(TrainError::Order { call, problem });
@@ -83,11 +78,11 @@ impl Trainer {
             return error(self.lanes.start, problem);
         }
         for (lane, batch) in self.lanes.clone().zip(lane_batches) {
-            if clips(batch) as u64 != self.config.lane_clips() {
-                let problem = format!("{} clips, but a lane has {}", clips(batch), self.config.lane_clips());
+            if batch.clips() as u64 != self.config.lane_clips() {
+                let problem = format!("{} clips, but a lane has {}", batch.clips(), self.config.lane_clips());
                 return error(lane, problem);
             }
-            if let Some(problem) = problem(batch, self.config.model.classes()) {
+            if let Some(problem) = batch.problem(self.config.model.classes()) {
                 return error(lane, problem);
             }
         }

@@ -5,8 +5,8 @@ use std::path::Path;
 use models::{Mode, ModelError};
 use tch::{CModule, Kind, Tensor};
 
-use super::network::{Deciding, Weights};
 use crate::config::PolicyChoice;
+use crate::device::network::{Deciding, Weights};
 use crate::error::{WorkerError, in_one_line};
 
 /// A safetensors file of everything, or of the plain backbone.

@@ -1,0 +1,4 @@
+//! Weights that come from other programs, and go to them.
+
+pub mod export;
+pub mod import;
