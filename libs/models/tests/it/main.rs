@@ -62,5 +62,6 @@ fn clips(shape: [i64; 5]) -> Tensor {
 
 fn relative_error(got: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(got.size(), expected.size());
-    (got - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[])
+    // A narrow network may be dead for a clip: all logits 0, and then nothing is off.
+    (got - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[]).max(f64::MIN_POSITIVE)
 }
