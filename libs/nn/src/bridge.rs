@@ -7,6 +7,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Kind, Tensor};
 
+use crate::batch_norm::Running;
+
 /// A tensor as libtorch's C++ sees it.
 pub(crate) type Raw = *mut c_void;
 
@@ -14,6 +16,28 @@ unsafe extern "C" {
     fn vared_records_gradients() -> c_int;
     fn vared_is_traced() -> c_int;
     fn vared_error() -> *const c_char;
+}
+
+/// A batch norm as the C++ side sees it: `VaredNorm` of `bridge/mix.h`, `VaredCudaNorm` of `cuda/abi.h`.
+#[repr(C)]
+pub(crate) struct Norm {
+    weight: Raw,
+    bias: Raw,
+    mean: Raw,
+    variance: Raw,
+    eps: f64,
+}
+
+impl Norm {
+    pub(crate) fn new(norm: &Running) -> Self {
+        Self {
+            weight: raw(norm.weight),
+            bias: raw(norm.bias),
+            mean: raw(norm.mean),
+            variance: raw(norm.variance),
+            eps: norm.eps,
+        }
+    }
 }
 
 /// The C++ side only reads through it.

@@ -9,8 +9,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::mix::{Live, Mixer};
-use crate::batch_norm::Running;
-use crate::bridge::{Raw, applies, owned, raw, raw_or_null};
+use crate::bridge::{Norm, Raw, applies, owned, raw, raw_or_null};
 use crate::conv_unit::After;
 use crate::gpu::{self, FillCall, Kernels};
 use crate::{Activation, BatchNorm, LayerGates};
@@ -37,16 +36,6 @@ unsafe extern "C" {
     fn vared_gate(x: Raw, gate: *const GateCall) -> Raw;
 }
 
-/// `VaredNorm` of `bridge/mix.h`.
-#[repr(C)]
-struct Norm {
-    weight: Raw,
-    bias: Raw,
-    mean: Raw,
-    variance: Raw,
-    eps: f64,
-}
-
 /// `VaredRows` of `bridge/mix.h`.
 #[repr(C)]
 struct Rows {
@@ -61,18 +50,6 @@ struct GateCall {
     choose: Raw,
     beta: Raw,
     norm: Norm,
-}
-
-impl Norm {
-    fn new(running: &Running) -> Self {
-        Self {
-            weight: raw(running.weight),
-            bias: raw(running.bias),
-            mean: raw(running.mean),
-            variance: raw(running.variance),
-            eps: running.eps,
-        }
-    }
 }
 
 /// [`Mixer::mix_plainly`], or nothing where the fused form does not apply. With gradients it wants all options.

@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::CudaError;
 use crate::batch_norm::Running;
-use crate::bridge::{Raw, raw, raw_or_null};
+use crate::bridge::{Norm, Raw, raw, raw_or_null};
 use crate::{Activation, ConvConfig};
 
 /// `VARED_CUDA_ABI` of `cuda/abi.h`.
@@ -27,16 +27,6 @@ struct PoolCall {
     stride: [i64; 3],
     padding: [i64; 3],
     out: [i64; 3],
-}
-
-/// `VaredCudaNorm`.
-#[repr(C)]
-struct NormCall {
-    weight: Raw,
-    bias: Raw,
-    mean: Raw,
-    variance: Raw,
-    eps: f64,
 }
 
 /// `VaredCudaFill`.
@@ -73,8 +63,8 @@ pub(crate) struct Kernels {
     pack: unsafe extern "C" fn(Raw, Raw, c_int) -> Raw,
     depthwise: unsafe extern "C" fn(Raw, Raw, i64, i64) -> Raw,
     max_pool: unsafe extern "C" fn(Raw, *const PoolCall) -> Raw,
-    norm: unsafe extern "C" fn(Raw, *const NormCall, Raw, c_int, c_int) -> Raw,
-    scale: unsafe extern "C" fn(Raw, *const NormCall) -> Raw,
+    norm: unsafe extern "C" fn(Raw, *const Norm, Raw, c_int, c_int) -> Raw,
+    scale: unsafe extern "C" fn(Raw, *const Norm) -> Raw,
     affine: unsafe extern "C" fn(Raw, Raw, Raw, c_int) -> Raw,
     means: unsafe extern "C" fn(Raw, *mut Raw) -> Raw,
     fill: unsafe extern "C" fn(*const FillCall) -> Raw,
@@ -100,18 +90,6 @@ unsafe fn symbol<F: Copy>(library: &Library, name: &str) -> Result<F, CudaError>
     let lacks = |error: libloading::Error| CudaError::Lacks { name: name.to_owned(), cause: error.to_string() };
     // SAFETY: as above.
     unsafe { library.get(name.as_bytes()) }.map(|symbol: Symbol<F>| *symbol).map_err(lacks)
-}
-
-impl NormCall {
-    fn new(norm: &Running) -> Self {
-        Self {
-            weight: raw(norm.weight),
-            bias: raw(norm.bias),
-            mean: raw(norm.mean),
-            variance: raw(norm.variance),
-            eps: norm.eps,
-        }
-    }
 }
 
 impl Kernels {
@@ -217,7 +195,7 @@ impl Kernels {
         (shortcut, activation): (Option<&Tensor>, Activation),
         train: bool,
     ) -> Tensor {
-        let (call, shortcut) = (NormCall::new(norm), raw_or_null(shortcut));
+        let (call, shortcut) = (Norm::new(norm), raw_or_null(shortcut));
         // SAFETY: every pointer lives until the call returns.
         let y = unsafe { (self.norm)(raw(x), &call, shortcut, activation.number(), train.into()) };
         // SAFETY: the call gave a new tensor.
@@ -226,7 +204,7 @@ impl Kernels {
 
     /// Scale and shift of a norm in evaluation, for features like `x`.
     pub(crate) fn scale(&self, x: &Tensor, norm: &Running) -> Tensor {
-        let call = NormCall::new(norm);
+        let call = Norm::new(norm);
         // SAFETY: every pointer lives until the call returns.
         unsafe { self.owned((self.scale)(raw(x), &call), "a batch norm's scale") }
     }
